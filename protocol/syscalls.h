@@ -1,0 +1,96 @@
+// The table of system calls: number, name and argument kinds, Linux x86-64. Client stubs, the
+// client's check of copy ranges, dispatch in the server and tracing all read this one table.
+#ifndef PROTOCOL_SYSCALLS_H_
+#define PROTOCOL_SYSCALLS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include <span>
+#include <string_view>
+
+namespace rump {
+
+// Calls of our own, outside Linux's range. Those named host_* belong to the extension "hostfd",
+// query and halt to "control". docs/protocol.md describes each.
+inline constexpr uint32_t kPrivateCallBase = 0x10000;
+enum PrivateCall : uint32_t {
+  // host_socket(domain, type, protocol) -> object id; the program's end C comes with the response.
+  kSysHostSocket = kPrivateCallBase + 0,
+  // host_connect(object, addr, addrlen, flags): never blocks; see HostConnectFlags.
+  kSysHostConnect = kPrivateCallBase + 1,
+  // host_connect_abandon(object) -> 1 if the completion byte has been sent, 0 if it never will be.
+  kSysHostConnectAbandon = kPrivateCallBase + 2,
+  // host_release(object): the caller closed a C; frees the object now if that was the last one.
+  kSysHostRelease = kPrivateCallBase + 3,
+  // host_prove(object): C comes with the request; the process may use the object from now on.
+  kSysHostProve = kPrivateCallBase + 4,
+  // query(QueryKind, buf, size, offset) -> bytes of the report copied out from offset, 0 at its end.
+  kSysQuery = kPrivateCallBase + 5,
+  // halt(): the server stops cleanly after the response.
+  kSysHalt = kPrivateCallBase + 6,
+};
+
+enum HostConnectFlags : uint64_t {
+  // When the connection cannot be decided at once, send one byte on S when it is: 0 or the errno.
+  // The call then fails with EINPROGRESS. Without the flag a refusal shows as an error on C.
+  kHostConnectNotify = 1,
+};
+
+enum class QueryKind : uint64_t { kProcesses = 0 };
+
+// fd arguments from here on name objects of the "hostfd" extension, not entries of the fd table.
+inline constexpr uint64_t kFirstObjectId = uint64_t{1} << 32;
+
+// The abstract name (behind its leading NUL) of every C: this prefix, then the object id in hex.
+inline constexpr std::string_view kHostNamePrefix = "rump/";
+
+// What a listener's S carries for each new connection, with its C as SCM_RIGHTS.
+struct AcceptRecord {
+  uint64_t object = 0;
+  uint32_t peer_len = 0;
+  uint32_t pad = 0;
+  unsigned char peer[32] = {};  // sockaddr_in or sockaddr_in6
+};
+static_assert(sizeof(AcceptRecord) == 48);
+
+enum class ArgKind : uint8_t {
+  kInt,       // passed through as it is
+  kFd,        // file descriptor or object id
+  kSize,      // byte count
+  kIn,        // read by the call; size in argument `n`
+  kOut,       // written by the call; size in argument `n`
+  kInFixed,   // read; `n` bytes
+  kOutFixed,  // written; `n` bytes
+  kIoctl,     // read and written; size in the request number, argument `n`
+  kInStr,     // NUL-terminated string
+  kOutSize,   // socklen_t that is read and written
+  kOutBySize, // written; its size is what argument `n`, a kOutSize, points to
+  kInIov,     // iovec array, what it names is read; count in argument `n`
+  kOutIov,    // the same, written
+  kInMsg,     // msghdr, what it names is read
+  kOutMsg,    // msghdr, what it names is written, as are the header's lengths and flags
+};
+
+struct ArgSpec {
+  ArgKind kind = ArgKind::kInt;
+  uint8_t n = 0;
+};
+
+struct SyscallSpec {
+  uint32_t number;
+  std::string_view name;
+  uint8_t nargs;
+  ArgSpec args[6];
+};
+
+// Every call that the server knows, ordered by number.
+std::span<const SyscallSpec> AllSyscalls();
+
+// The row of `number`, or nullptr. Constant time, safe in a signal handler.
+const SyscallSpec* FindSyscall(uint32_t number);
+
+}  // namespace rump
+
+#endif  // PROTOCOL_SYSCALLS_H_

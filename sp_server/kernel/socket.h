@@ -1,0 +1,126 @@
+// What a socket can do beyond a file, and the registry of socket families.
+#ifndef SP_SERVER_KERNEL_SOCKET_H_
+#define SP_SERVER_KERNEL_SOCKET_H_
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+
+#include "protocol/errno.h"
+#include "sp_server/kernel/file.h"
+
+namespace rump {
+
+// A socket address of any family, Linux layout; len 0 means none.
+struct SocketAddress {
+  sockaddr_storage storage = {};
+  socklen_t len = 0;
+
+  sa_family_t family() const { return len == 0 ? sa_family_t{AF_UNSPEC} : storage.ss_family; }
+  std::span<const std::byte> bytes() const { return {reinterpret_cast<const std::byte*>(&storage), len}; }
+};
+
+// What Receive found.
+struct Received {
+  size_t copied = 0;       // bytes put into the buffer
+  size_t length = 0;       // of the whole datagram; equals copied for streams
+  SocketAddress from;      // sender; len 0 for streams
+  int flags = 0;           // MSG_TRUNC and kin
+};
+
+// As File: nothing blocks, EAGAIN means wait on waiters(). Errno values are those of the manual page
+// of the call that each function serves.
+class Socket : public File {
+ public:
+  Socket(int domain, int type, int protocol, int flags)
+      : File(flags), domain_(domain), type_(type), protocol_(protocol) {}
+
+  Socket* AsSocket() final { return this; }
+  int domain() const { return domain_; }
+  int type() const { return type_; }
+  int protocol() const { return protocol_; }
+
+  virtual Errno Bind(const SocketAddress& address) = 0;
+  virtual Errno Listen(int backlog) = 0;
+  // Takes the oldest finished connection off the queue; `peer` gets its address.
+  virtual Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) = 0;
+  // Starts to connect: kOk if that is done at once, EINPROGRESS if POLLOUT will tell, EALREADY,
+  // EISCONN… After POLLOUT, TakeError() has the outcome. AF_UNSPEC dissolves a datagram socket's.
+  virtual Errno Connect(const SocketAddress& address) = 0;
+  virtual Result<SocketAddress> LocalAddress() = 0;
+  // ENOTCONN without a peer.
+  virtual Result<SocketAddress> PeerAddress() = 0;
+  // `to`: nullptr or len 0 for the connected peer. `flags`: MSG_* that matter to the socket itself.
+  virtual Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to,
+                              int flags) = 0;
+  virtual Result<Received> Receive(std::span<std::byte> buffer, int flags) = 0;
+  virtual Errno Shutdown(int how) = 0;
+  virtual Errno SetOption(int level, int name, std::span<const std::byte> value) = 0;
+  // Writes at most value.size() bytes, as getsockopt(2) does; returns how many. SO_TYPE, SO_DOMAIN,
+  // SO_PROTOCOL and SO_ERROR included.
+  virtual Result<size_t> GetOption(int level, int name, std::span<std::byte> value) = 0;
+  // The pending error, which is cleared; kOk if none.
+  virtual Errno TakeError() = 0;
+
+  // File's operations on a socket are Send and Receive without address and flags.
+  Result<size_t> Read(std::span<std::byte> buffer) final {
+    Result<Received> r = Receive(buffer, 0);
+    if (!r.ok()) return r.error();
+    return r->copied;
+  }
+  Result<size_t> Write(std::span<const std::byte> data) final { return Send(data, nullptr, 0); }
+
+ private:
+  const int domain_;
+  const int type_;
+  const int protocol_;
+};
+
+// A connected stream whose bytes can be taken where they lie: what the pump moves.
+class StreamSocket : public Socket {
+ public:
+  using Socket::Socket;
+
+  // Fills `iov` with received bytes in order, without taking them; returns how many entries. 0 with
+  // receive_eof() means that the peer has finished sending.
+  virtual size_t PeekReceived(std::span<iovec> iov) const = 0;
+  // Takes `bytes`, which PeekReceived showed.
+  virtual void ConsumeReceived(size_t bytes) = 0;
+  virtual bool receive_eof() const = 0;
+  // How many bytes Send takes now; 0 if none. POLLOUT tells when it grows again.
+  virtual size_t SendSpace() const = 0;
+  // Drops the connection with a reset.
+  virtual void Abort() = 0;
+};
+
+// Makes the sockets of a family, by the registry below.
+using SocketFactory =
+    std::function<Result<std::shared_ptr<Socket>>(int domain, int type, int protocol, int flags)>;
+
+// The socket families that the kernel offers, by number.
+class SocketFamilies {
+ public:
+  void Register(int domain, SocketFactory factory) { factories_[domain] = std::move(factory); }
+  // `type` without SOCK_NONBLOCK and SOCK_CLOEXEC; `flags` as File's. EAFNOSUPPORT for a family
+  // that nobody registered; EPROTONOSUPPORT, ESOCKTNOSUPPORT from the factory.
+  Result<std::shared_ptr<Socket>> Create(int domain, int type, int protocol, int flags) const {
+    auto it = factories_.find(domain);
+    if (it == factories_.end()) return Errno(EAFNOSUPPORT);
+    return it->second(domain, type, protocol, flags);
+  }
+
+ private:
+  std::map<int, SocketFactory> factories_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_SOCKET_H_

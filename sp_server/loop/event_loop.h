@@ -1,0 +1,108 @@
+// The one loop on which the whole server runs: file descriptors, timers, deferred work, and the
+// pollers (the TCP/IP stack) that want a turn before the loop sleeps. Not thread-safe but for
+// Stop(), which a signal handler may call.
+#ifndef SP_SERVER_LOOP_EVENT_LOOP_H_
+#define SP_SERVER_LOOP_EVENT_LOOP_H_
+
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <chrono>
+#include <coroutine>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "protocol/errno.h"
+#include "sp_server/loop/unique_fd.h"
+
+namespace rump {
+
+class EventLoop {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Gets the events of a watched descriptor.
+  class Watcher {
+   public:
+    // `events`: EPOLLIN and kin. The watcher may unwatch and delete itself and others.
+    virtual void OnEvents(uint32_t events) = 0;
+
+   protected:
+    ~Watcher() = default;
+  };
+
+  // Gets a turn whenever the loop has handled what was ready, before it sleeps.
+  class Poller {
+   public:
+    // Does pending work. Returns the time until the next turn is needed at the latest: 0 if work is
+    // left, Clock::duration::max() for never.
+    virtual Clock::duration Poll() = 0;
+
+   protected:
+    ~Poller() = default;
+  };
+
+  // Names a timer; 0 is never one.
+  using TimerId = uint64_t;
+
+  EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Watches `fd`, which must stay open until Unwatch, for `events` (EPOLLIN, EPOLLET…). Errors are
+  // epoll_ctl(2)'s.
+  Errno Watch(int fd, uint32_t events, Watcher* watcher);
+  // Changes the events of a watched descriptor.
+  Errno Rewatch(int fd, uint32_t events, Watcher* watcher);
+  // Stops watching; no event reaches `watcher` for `fd` after this, not even one already fetched.
+  void Unwatch(int fd, Watcher* watcher);
+
+  // Runs `fn` once, `delay` from now.
+  TimerId After(Clock::duration delay, std::function<void()> fn);
+  // Forgets a timer; no effect on one that has run, or on 0.
+  void Cancel(TimerId timer);
+
+  // Runs `fn` in this turn, when the caller's stack is gone.
+  void Defer(std::function<void()> fn);
+  // The same for a suspended coroutine.
+  void Resume(std::coroutine_handle<> handle);
+
+  // `poller` must outlive the loop's Run.
+  void AddPoller(Poller* poller);
+
+  // Runs until Stop.
+  void Run();
+  // One turn: waits at most `max_wait` for something to do and does it.
+  void RunOnce(Clock::duration max_wait);
+  // Async-signal-safe.
+  void Stop();
+
+ private:
+  struct Event {
+    Watcher* watcher;
+    uint32_t events;
+    int fd;
+  };
+  void RunDeferred();
+  void RunTimers();
+  Clock::duration RunPollers();
+
+  UniqueFd epoll_;
+  UniqueFd wake_;  // eventfd that Stop writes
+  std::atomic<bool> stopped_ = false;
+  std::vector<Watcher*> watchers_;  // by descriptor
+  std::vector<Event> batch_;        // fetched, not yet handled
+  std::vector<epoll_event> fetched_;
+  std::map<std::pair<Clock::time_point, TimerId>, std::function<void()>> timers_;
+  std::map<TimerId, Clock::time_point> timer_times_;
+  TimerId next_timer_ = 1;
+  std::vector<std::function<void()>> deferred_;
+  std::vector<std::coroutine_handle<>> resumable_;
+  std::vector<Poller*> pollers_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_LOOP_EVENT_LOOP_H_
