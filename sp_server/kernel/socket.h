@@ -52,6 +52,9 @@ class Socket : public File {
   virtual Errno Listen(int backlog) = 0;
   // Takes the oldest finished connection off the queue; `peer` gets its address.
   virtual Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) = 0;
+  // How many connections were taken by Accept for somebody who has not accepted them yet: they count
+  // towards the backlog.
+  virtual void SetAcceptDebt(size_t connections) = 0;
   // Starts to connect: kOk if that is done at once, EINPROGRESS if POLLOUT will tell, EALREADY,
   // EISCONN… After POLLOUT, TakeError() has the outcome. AF_UNSPEC dissolves a datagram socket's.
   virtual Errno Connect(const SocketAddress& address) = 0;

@@ -72,6 +72,9 @@ class EventLoop {
   // `poller` must outlive the loop's Run.
   void AddPoller(Poller* poller);
 
+  // Gives the pollers another turn before the loop sleeps: for work that one makes for another.
+  void Wake() { awake_ = true; }
+
   // Runs until Stop.
   void Run();
   // One turn: waits at most `max_wait` for something to do and does it.
@@ -101,6 +104,7 @@ class EventLoop {
   std::vector<std::function<void()>> deferred_;
   std::vector<std::coroutine_handle<>> resumable_;
   std::vector<Poller*> pollers_;
+  bool awake_ = false;
 };
 
 }  // namespace rump

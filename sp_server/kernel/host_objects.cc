@@ -1,0 +1,144 @@
+#include "sp_server/kernel/host_objects.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/syscalls.h"
+
+namespace rump {
+namespace {
+
+// A pump alone may move much at once; a thousand of them must take turns.
+constexpr size_t kMaxBudget = 256 * 1024;
+constexpr size_t kMinBudget = 16 * 1024;
+constexpr size_t kBusyPumps = 16;
+
+// Every small write costs hundreds of bytes of socket buffer, so that millions of them, which TCP
+// would take, need megabytes here.
+constexpr int kBufferSize = 4 << 20;
+
+void SetBufferSize(int fd, int bytes) {
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  }
+}
+
+// Fills what `c` can send, so that it is not writable. Returns how many bytes that took.
+size_t FillWithJunk(int c) {
+  const int smallest = 1;
+  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
+  static constexpr char kJunk[4096] = {};
+  size_t filled = 0;
+  for (;;) {
+    const ssize_t n = send(c, kJunk, sizeof kJunk, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n <= 0) return filled;
+    filled += n;
+  }
+}
+
+// Ids start at a random place, so that the names of two servers on one host do not meet.
+uint64_t FirstId() {
+  uint32_t instance = 0;
+  if (getrandom(&instance, sizeof instance, 0) != sizeof instance) abort();
+  return (uint64_t{instance | 1} & 0x7fffffff) << 32;
+}
+
+}  // namespace
+
+HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle)
+    : loop_(loop),
+      settle_(std::move(settle)),
+      next_id_(FirstId()),
+      buffer_(kMaxBudget),
+      budget_(kMaxBudget) {
+  loop_->AddPoller(this);
+}
+
+std::string HostObjects::NameOf(uint64_t id) {
+  std::string name(1, '\0');
+  name += kHostNamePrefix;
+  static constexpr char kHex[] = "0123456789abcdef";
+  for (int shift = 60; shift >= 0; shift -= 4) name += kHex[(id >> shift) & 15];
+  return name;
+}
+
+Result<HostPair> HostObjects::MakePair(bool fill) {
+  if (objects_.size() >= kMaxObjects) return Errno(ENFILE);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
+  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1])};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = NameOf(next_id_);
+  memcpy(address.sun_path, name.data(), name.size());
+  if (bind(pair.c.get(), reinterpret_cast<const sockaddr*>(&address),
+           offsetof(sockaddr_un, sun_path) + name.size()) != 0) {
+    return Errno(errno);
+  }
+  socklen_t size = sizeof pair.c_cookie;
+  if (getsockopt(pair.c.get(), SOL_SOCKET, SO_COOKIE, &pair.c_cookie, &size) != 0) {
+    return Errno(errno);
+  }
+  SetBufferSize(pair.s.get(), kBufferSize);
+  if (fill) {
+    pair.junk = FillWithJunk(pair.c.get());
+  } else {
+    SetBufferSize(pair.c.get(), kBufferSize);
+  }
+  return pair;
+}
+
+std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
+  const uint64_t id = next_id_++;
+  const bool connected = socket->type() == SOCK_STREAM && pair->junk == 0;
+  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), *pair,
+                                             std::move(pair->s), connected);
+  objects_.emplace(id, object);
+  return object;
+}
+
+Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket) {
+  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM);
+  if (!pair.ok()) return pair.error();
+  std::shared_ptr<HostSocket> object = Adopt(std::move(socket), &*pair);
+  return Created{std::move(object), std::move(pair->c)};
+}
+
+std::shared_ptr<HostSocket> HostObjects::Find(uint64_t id) const {
+  auto it = objects_.find(id);
+  return it == objects_.end() ? nullptr : it->second;
+}
+
+void HostObjects::Release(uint64_t id) {
+  auto it = objects_.find(id);
+  if (it != objects_.end() && it->second->HostClosed()) objects_.erase(it);
+}
+
+void HostObjects::SweepClosed() {
+  std::erase_if(objects_, [](const auto& entry) { return entry.second->HostClosed(); });
+}
+
+void HostObjects::Schedule(std::shared_ptr<HostSocket> object) {
+  ready_.push_back(std::move(object));
+  loop_->Wake();
+}
+
+EventLoop::Clock::duration HostObjects::Poll() {
+  std::vector<std::shared_ptr<HostSocket>> ready;
+  ready.swap(ready_);
+  budget_ = std::clamp(kMaxBudget * kBusyPumps / std::max<size_t>(ready.size(), 1), kMinBudget,
+                       kMaxBudget);
+  for (const std::shared_ptr<HostSocket>& object : ready) object->Run();
+  return ready_.empty() ? EventLoop::Clock::duration::max() : EventLoop::Clock::duration::zero();
+}
+
+}  // namespace rump

@@ -1,0 +1,76 @@
+// All host sockets of the kernel, by id, and the queue of those that have something to do.
+#ifndef SP_SERVER_KERNEL_HOST_OBJECTS_H_
+#define SP_SERVER_KERNEL_HOST_OBJECTS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "protocol/errno.h"
+#include "sp_server/kernel/host_socket.h"
+#include "sp_server/loop/event_loop.h"
+
+namespace rump {
+
+class HostObjects final : private EventLoop::Poller {
+ public:
+  // Objects at once; one more is ENFILE. Each is a descriptor of the server.
+  static constexpr size_t kMaxObjects = 16'384;
+
+  // `loop` outlives this. `settle`: see BuiltinKernel.
+  HostObjects(EventLoop* loop, std::function<void()> settle);
+
+  struct Created {
+    std::shared_ptr<HostSocket> object;
+    UniqueFd c;
+  };
+  // Puts `socket` behind a new pair. ENFILE, EMFILE, or socketpair(2)'s errors.
+  Result<Created> Create(std::shared_ptr<Socket> socket);
+  // The same in two steps, for connections that must not be lost when there is no pair: first the
+  // pair for the id that Adopt will return, then the accepted socket.
+  Result<HostPair> MakePair(bool fill);
+  std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);
+
+  // nullptr for an unknown id.
+  std::shared_ptr<HostSocket> Find(uint64_t id) const;
+  size_t count() const { return objects_.size(); }
+
+  // Frees `id` if no C is left.
+  void Release(uint64_t id);
+  // Frees every object that no program holds any more, also those whose events are still to come.
+  void SweepClosed();
+
+  // For HostSocket.
+  EventLoop& loop() { return *loop_; }
+  void Settle() { settle_(); }
+  void Schedule(std::shared_ptr<HostSocket> object);
+  void Remove(uint64_t id) { objects_.erase(id); }
+  // The buffer that all pumps share, one at a time.
+  std::span<std::byte> buffer() { return buffer_; }
+  // How many bytes one pump moves in its turn: fewer when many are ready, for fairness.
+  size_t budget() const { return budget_; }
+
+  // The abstract name of id's C, with its leading NUL.
+  static std::string NameOf(uint64_t id);
+
+ private:
+  EventLoop::Clock::duration Poll() override;
+
+  EventLoop* const loop_;
+  const std::function<void()> settle_;
+  uint64_t next_id_;
+  std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
+  std::vector<std::shared_ptr<HostSocket>> ready_;
+  std::vector<std::byte> buffer_;
+  size_t budget_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_HOST_OBJECTS_H_

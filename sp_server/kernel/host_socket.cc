@@ -1,0 +1,254 @@
+#include "sp_server/kernel/host_socket.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/host_objects.h"
+
+namespace rump {
+namespace {
+
+// Connections handed to a program before it accepts them; the rest waits in the stack.
+constexpr size_t kRecordsAhead = 64;
+// How long to wait for descriptors to be free again.
+constexpr std::chrono::milliseconds kRetry{100};
+
+bool SendRecord(int s, const AcceptRecord& record, int c) {
+  iovec iov{const_cast<AcceptRecord*>(&record), sizeof record};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&msg);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &c, sizeof c);
+  return sendmsg(s, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof record;
+}
+
+}  // namespace
+
+HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
+                       const HostPair& pair, UniqueFd s, bool connected)
+    : objects_(objects),
+      id_(id),
+      socket_(std::move(socket)),
+      c_cookie_(pair.c_cookie),
+      s_(std::move(s)),
+      state_(connected                            ? State::kConnected
+             : socket_->type() == SOCK_STREAM ? State::kFresh
+                                                  : State::kDatagram),
+      junk_(pair.junk) {
+  socket_->waiters().Add(this);
+  // Edge-triggered: a pump that the stack has no room for must not spin on a readable S.
+  (void)objects_->loop().Watch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+}
+
+HostSocket::~HostSocket() { objects_->loop().Unwatch(s_.get(), this); }
+
+void HostSocket::OnReady(uint32_t) { Schedule(); }
+
+void HostSocket::OnEvents(uint32_t events) {
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+  Schedule();
+}
+
+void HostSocket::Schedule() {
+  if (scheduled_) return;
+  scheduled_ = true;
+  objects_->Schedule(shared_from_this());
+}
+
+bool HostSocket::HostClosed() const {
+  if (s_.valid()) {
+    pollfd p{.fd = s_.get(), .events = 0, .revents = 0};
+    if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) == 0) return false;
+    if (p.revents == 0) return false;
+  }
+  // S hangs up for shutdown(C, SHUT_RDWR) as well: whether C's name is free tells.
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe.valid()) return false;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = HostObjects::NameOf(id_);
+  memcpy(address.sun_path, name.data(), name.size());
+  return bind(probe.get(), reinterpret_cast<const sockaddr*>(&address),
+              offsetof(sockaddr_un, sun_path) + name.size()) == 0;
+}
+
+void HostSocket::Run() {
+  scheduled_ = false;
+  switch (state_) {
+    case State::kFresh:
+    case State::kDead:
+      break;
+    case State::kListening:
+      RunListening();
+      break;
+    case State::kConnecting:
+      RunConnecting();
+      break;
+    case State::kConnected:
+      RunConnected();
+      return;
+    case State::kDatagram:
+      MirrorReadiness();
+      break;
+  }
+  if (hangup_ && HostClosed()) objects_->Remove(id_);
+}
+
+Errno HostSocket::Listen(int backlog) {
+  if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
+  state_ = State::kListening;
+  backlog_ = static_cast<size_t>(std::clamp(backlog, 0, 4096));
+  Schedule();
+  return kOk;
+}
+
+size_t HostSocket::UnacceptedRecords() const {
+  int queued = 0;
+  if (record_cost_ == 0 || ioctl(s_.get(), SIOCOUTQ, &queued) != 0) return 0;
+  return static_cast<size_t>(queued) / record_cost_;
+}
+
+void HostSocket::RunListening() {
+  size_t records = UnacceptedRecords();
+  // As natively, a backlog of n admits n + 1.
+  const size_t limit = std::min(backlog_ + 1, kRecordsAhead);
+  while (records < limit && (socket_->Poll() & POLLIN) != 0) {
+    Result<HostPair> pair = objects_->MakePair(/*fill=*/false);
+    if (!pair.ok()) {
+      objects_->loop().After(kRetry, [weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->Schedule();
+      });
+      break;
+    }
+    SocketAddress peer;
+    Result<std::shared_ptr<Socket>> accepted = socket_->Accept(&peer);
+    if (!accepted.ok()) break;
+    std::shared_ptr<HostSocket> object = objects_->Adopt(*std::move(accepted), &*pair);
+    AcceptRecord record;
+    record.object = object->id();
+    record.peer_len = peer.len;
+    memcpy(record.peer, &peer.storage, std::min<size_t>(peer.len, sizeof record.peer));
+    if (!SendRecord(s_.get(), record, pair->c.get())) {
+      objects_->Remove(object->id());
+      break;
+    }
+    int queued = 0;
+    if (record_cost_ == 0 && ioctl(s_.get(), SIOCOUTQ, &queued) == 0) {
+      record_cost_ = static_cast<size_t>(queued);
+    }
+    ++records;
+    // The peer's first bytes may be there already.
+    object->Schedule();
+  }
+  socket_->SetAcceptDebt(records);
+}
+
+Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
+  if (state_ == State::kDatagram) return socket_->Connect(address);
+  if (state_ == State::kConnecting) return Errno(EALREADY);
+  const Errno error = socket_->Connect(address);
+  if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
+  objects_->Settle();
+  const uint32_t ready = socket_->Poll();
+  if (notify && (ready & (POLLERR | POLLHUP)) != 0) return socket_->TakeError();
+  if (notify && (ready & POLLOUT) != 0) {
+    BecomeConnected();
+    return kOk;
+  }
+  state_ = State::kConnecting;
+  notify_ = notify;
+  notified_ = false;
+  // Decided already, it still answers EINPROGRESS first, as a socket that does not block does.
+  if (ready != 0) Schedule();
+  return Errno(EINPROGRESS);
+}
+
+bool HostSocket::AbandonConnect() {
+  notify_ = false;
+  return std::exchange(notified_, false);
+}
+
+void HostSocket::RunConnecting() {
+  const uint32_t ready = socket_->Poll();
+  if (ready == 0) return;
+  const bool failed = (ready & (POLLERR | POLLHUP)) != 0;
+  if (notify_) {
+    const char outcome = failed ? static_cast<char>(socket_->TakeError().value()) : 0;
+    notified_ = send(s_.get(), &outcome, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+    notify_ = false;
+  } else if (failed) {
+    // The junk is still unread: the program sees ERR and HUP on C, and SO_ERROR has the reason.
+    return Die();
+  }
+  if (failed) {
+    state_ = State::kFresh;
+  } else {
+    BecomeConnected();
+  }
+}
+
+void HostSocket::BecomeConnected() {
+  while (junk_ > 0) {
+    const std::span<std::byte> buffer = objects_->buffer();
+    const ssize_t n =
+        recv(s_.get(), buffer.data(), std::min(buffer.size(), junk_), MSG_DONTWAIT);
+    if (n <= 0) break;
+    junk_ -= static_cast<size_t>(n);
+  }
+  state_ = State::kConnected;
+  Schedule();
+}
+
+void HostSocket::RunConnected() {
+  auto& stream = static_cast<StreamSocket&>(*socket_);
+  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget())) {
+    case StreamPump::Outcome::kMore:
+      return Schedule();
+    case StreamPump::Outcome::kHostGone:
+      stream.Abort();
+      return objects_->Remove(id_);
+    case StreamPump::Outcome::kStreamGone:
+      if (HostClosed()) return objects_->Remove(id_);
+      return Die();
+    case StreamPump::Outcome::kIdle:
+      break;
+  }
+  // Bytes that C left behind are sent first.
+  if (hangup_ && pump_.host_eof() && HostClosed()) objects_->Remove(id_);
+}
+
+void HostSocket::Die() {
+  objects_->loop().Unwatch(s_.get(), this);
+  s_.reset();
+  state_ = State::kDead;
+}
+
+void HostSocket::DatagramTaken() {
+  byte_out_ = false;
+  MirrorReadiness();
+}
+
+void HostSocket::MirrorReadiness() {
+  if (byte_out_ || (socket_->Poll() & (POLLIN | POLLERR)) == 0) return;
+  byte_out_ = send(s_.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
+}  // namespace rump

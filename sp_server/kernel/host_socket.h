@@ -1,0 +1,95 @@
+// A socket of the kernel behind a real descriptor of a program: the server's half of the extension
+// "hostfd". The program holds end C of a socketpair, this object end S.
+#ifndef SP_SERVER_KERNEL_HOST_SOCKET_H_
+#define SP_SERVER_KERNEL_HOST_SOCKET_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <memory>
+
+#include "protocol/errno.h"
+#include "sp_server/kernel/socket.h"
+#include "sp_server/kernel/stream_pump.h"
+#include "sp_server/loop/event_loop.h"
+#include "sp_server/loop/unique_fd.h"
+
+namespace rump {
+
+class HostObjects;
+
+// A new pair, S kept and C to give away.
+struct HostPair {
+  UniqueFd s;
+  UniqueFd c;
+  uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
+  size_t junk = 0;        // bytes that fill C's send direction
+};
+
+class HostSocket final : public std::enable_shared_from_this<HostSocket>,
+                         private Waiter,
+                         private EventLoop::Watcher {
+ public:
+  // `objects` outlives this. `pair` has its C still; the creator gives it away after construction.
+  // `connected`: the stream is one that accept made.
+  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
+             const HostPair& pair, UniqueFd s, bool connected);
+  ~HostSocket();
+
+  uint64_t id() const { return id_; }
+  Socket& socket() const { return *socket_; }
+  std::shared_ptr<Socket> socket_ptr() const { return socket_; }
+  uint64_t c_cookie() const { return c_cookie_; }
+  // The connection is lost, and S with it; only names and options are left to ask for.
+  bool dead() const { return state_ == State::kDead; }
+
+  // The calls that change how S and the socket hang together; all answer at once.
+  Errno Listen(int backlog);
+  // See kSysHostConnect in protocol/syscalls.h.
+  Errno Connect(const SocketAddress& address, bool notify);
+  // Whether the byte that `notify` asked for has been sent; it will not be any more.
+  bool AbandonConnect();
+  // After a receive that was not a peek: the client has taken the readiness byte.
+  void DatagramTaken();
+
+  // Whether no C is open in any process any more.
+  bool HostClosed() const;
+  // Does what S and the socket are ready for. Called by HostObjects.
+  void Run();
+
+ private:
+  enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
+
+  void OnReady(uint32_t mask) override;
+  void OnEvents(uint32_t events) override;
+  void Schedule();
+  void RunListening();
+  void RunConnecting();
+  void RunConnected();
+  // Lets C write: takes the junk out of S.
+  void BecomeConnected();
+  // Puts the readiness byte on S if there is something to receive and no byte is out.
+  void MirrorReadiness();
+  void Die();
+  size_t UnacceptedRecords() const;
+
+  HostObjects* const objects_;
+  const uint64_t id_;
+  const std::shared_ptr<Socket> socket_;
+  const uint64_t c_cookie_;
+  UniqueFd s_;
+  State state_;
+  size_t junk_;
+  bool scheduled_ = false;
+  bool hangup_ = false;      // S has shown HUP: C may be closed
+  bool notify_ = false;      // connecting: a byte on S tells the outcome
+  bool notified_ = false;
+  bool byte_out_ = false;    // datagrams: the readiness byte is in C
+  size_t backlog_ = 0;       // listening: unaccepted connections allowed
+  size_t record_cost_ = 0;   // what one unaccepted record adds to SIOCOUTQ of S
+  StreamPump pump_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_HOST_SOCKET_H_

@@ -1,0 +1,18 @@
+// pipe(2): a bounded buffer between two files.
+#ifndef SP_SERVER_KERNEL_PIPE_H_
+#define SP_SERVER_KERNEL_PIPE_H_
+
+#include <memory>
+#include <utility>
+
+#include "sp_server/kernel/file.h"
+
+namespace rump {
+
+// The read end and the write end of a new pipe of 64 KiB. `flags`: O_NONBLOCK or 0, for both.
+// Writes of up to PIPE_BUF bytes are atomic, as pipe(7) promises.
+std::pair<std::shared_ptr<File>, std::shared_ptr<File>> MakePipe(int flags);
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_PIPE_H_

@@ -1,0 +1,91 @@
+// A process of the built-in kernel, and the context that each of its system calls runs in.
+#ifndef SP_SERVER_KERNEL_PROCESS_H_
+#define SP_SERVER_KERNEL_PROCESS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_set>
+
+#include "sp_server/kernel/fd_table.h"
+#include "sp_server/server/kernel_interface.h"
+
+namespace rump {
+
+class BuiltinKernel;
+class CallContext;
+
+using Pid = int;
+inline constexpr Pid kInitPid = 1;
+
+// Shared by its client's session and by the calls in flight, which outlive the session by the
+// moment that they need to end.
+struct Process {
+  Pid pid = 0;
+  Pid ppid = kInitPid;
+  std::string command;
+  FdTable fds;
+  // Objects of the "hostfd" extension that this process may use: it made them, inherited them by
+  // fork or proved to hold them.
+  std::unordered_set<uint64_t> objects;
+  const ClientInfo* client = nullptr;
+  std::set<CallContext*> calls;
+  // Waits for the last call in flight to end; see KernelProcess::Exec.
+  std::function<void()> on_drained;
+};
+
+// What can wait inside a call, and be told to stop waiting.
+class Interruptible {
+ public:
+  virtual void Interrupt() = 0;
+
+ protected:
+  ~Interruptible() = default;
+};
+
+// One system call in flight in the built-in kernel.
+class CallContext {
+ public:
+  CallContext(BuiltinKernel* kernel, std::shared_ptr<Process> process, std::shared_ptr<Call> call)
+      : kernel_(kernel), process_(std::move(process)), call_(std::move(call)) {
+    process_->calls.insert(this);
+  }
+  CallContext(const CallContext&) = delete;
+  CallContext& operator=(const CallContext&) = delete;
+  ~CallContext() {
+    process_->calls.erase(this);
+    if (process_->calls.empty() && process_->on_drained) {
+      std::exchange(process_->on_drained, nullptr)();
+    }
+  }
+
+  BuiltinKernel& kernel() const { return *kernel_; }
+  Process& process() const { return *process_; }
+  Call& call() const { return *call_; }
+  uint64_t arg(size_t i) const { return call_->arg(i); }
+  int int_arg(size_t i) const { return static_cast<int>(call_->arg(i)); }
+
+  bool interrupted() const { return interrupted_; }
+  // Makes the call's present wait, and all later ones, end with EINTR.
+  void Interrupt() {
+    interrupted_ = true;
+    if (waiting_ != nullptr) std::exchange(waiting_, nullptr)->Interrupt();
+  }
+  // What the call waits on, nullptr if it runs.
+  void set_waiting(Interruptible* waiting) { waiting_ = waiting; }
+
+ private:
+  BuiltinKernel* const kernel_;
+  const std::shared_ptr<Process> process_;
+  const std::shared_ptr<Call> call_;
+  bool interrupted_ = false;
+  Interruptible* waiting_ = nullptr;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_PROCESS_H_

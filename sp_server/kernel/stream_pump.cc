@@ -1,0 +1,73 @@
+#include "sp_server/kernel/stream_pump.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+namespace rump {
+namespace {
+// Pieces of received data given to one sendmsg.
+constexpr size_t kIovecs = 64;
+}  // namespace
+
+StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<std::byte> buffer,
+                                    size_t budget) {
+  const Outcome out = MoveToStream(host, stream, buffer, budget);
+  if (out == Outcome::kHostGone) return out;
+  const Outcome in = MoveToHost(host, stream, budget);
+  if (in != Outcome::kIdle) return in;
+  return out;
+}
+
+StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
+                                             std::span<std::byte> buffer, size_t budget) {
+  while (!host_eof_) {
+    const size_t room = std::min(stream.SendSpace(), buffer.size());
+    if (room == 0) return Outcome::kIdle;
+    if (budget == 0) return Outcome::kMore;
+    const ssize_t n = recv(host, buffer.data(), std::min(room, budget), MSG_DONTWAIT);
+    if (n < 0) return errno == ECONNRESET ? Outcome::kHostGone : Outcome::kIdle;
+    if (n == 0) {
+      host_eof_ = true;
+      // A connection that is gone already has nothing to shut down.
+      (void)stream.Shutdown(SHUT_WR);
+      return Outcome::kIdle;
+    }
+    // Space was asked for first, so all of it goes in; a stream that died meanwhile drops it, and
+    // MoveToHost sees that.
+    (void)stream.Send(buffer.first(n), nullptr, MSG_NOSIGNAL);
+    budget -= n;
+  }
+  return Outcome::kIdle;
+}
+
+StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_t budget) {
+  for (;;) {
+    iovec iov[kIovecs];
+    const size_t count = stream.PeekReceived(iov);
+    if (count == 0) break;
+    if (budget == 0) return Outcome::kMore;
+    msghdr msg{};
+    msg.msg_iov = iov;
+    msg.msg_iovlen = count;
+    const ssize_t n = sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kIdle;
+      // Nobody reads any more: what arrives is dropped, so that the peer is not stuck.
+      for (size_t i = 0; i < count; ++i) stream.ConsumeReceived(iov[i].iov_len);
+      continue;
+    }
+    stream.ConsumeReceived(n);
+    budget -= std::min(budget, static_cast<size_t>(n));
+  }
+  if (stream.receive_eof() && !stream_eof_passed_on_) {
+    stream_eof_passed_on_ = true;
+    shutdown(host, SHUT_WR);
+  }
+  return (stream.Poll() & POLLERR) != 0 ? Outcome::kStreamGone : Outcome::kIdle;
+}
+
+}  // namespace rump

@@ -1,0 +1,79 @@
+// Task<T>: a lazily started coroutine that yields one T to whoever awaits it. System calls are
+// written as tasks, so that ten thousand blocked calls are ten thousand suspended frames and no
+// thread.
+#ifndef SP_SERVER_KERNEL_TASK_H_
+#define SP_SERVER_KERNEL_TASK_H_
+
+#include <coroutine>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <utility>
+
+namespace rump {
+
+template <typename T>
+class [[nodiscard]] Task {
+ public:
+  struct promise_type;
+  using Handle = std::coroutine_handle<promise_type>;
+
+  struct FinalAwaiter {
+    bool await_ready() noexcept { return false; }
+    std::coroutine_handle<> await_suspend(Handle handle) noexcept {
+      promise_type& promise = handle.promise();
+      if (promise.continuation) return promise.continuation;
+      // A detached task: nobody owns the frame but itself.
+      if (promise.on_done) {
+        auto on_done = std::move(promise.on_done);
+        T value = std::move(*promise.value);
+        handle.destroy();
+        on_done(std::move(value));
+      }
+      return std::noop_coroutine();
+    }
+    void await_resume() noexcept {}
+  };
+
+  struct promise_type {
+    Task get_return_object() { return Task(Handle::from_promise(*this)); }
+    std::suspend_always initial_suspend() noexcept { return {}; }
+    FinalAwaiter final_suspend() noexcept { return {}; }
+    void return_value(T result) { value.emplace(std::move(result)); }
+    // The server is built around results, not exceptions: one that escapes is a bug.
+    void unhandled_exception() noexcept { std::terminate(); }
+
+    std::coroutine_handle<> continuation;
+    std::function<void(T)> on_done;
+    std::optional<T> value;
+  };
+
+  Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Task& operator=(Task&&) = delete;
+  ~Task() {
+    if (handle_) handle_.destroy();
+  }
+
+  bool await_ready() const noexcept { return false; }
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiting) noexcept {
+    handle_.promise().continuation = awaiting;
+    return handle_;
+  }
+  T await_resume() { return std::move(*handle_.promise().value); }
+
+  // Runs the task by itself, up to its first suspension now; `on_done` gets the result, when the
+  // task's frame is gone.
+  void Start(std::function<void(T)> on_done) && {
+    Handle handle = std::exchange(handle_, nullptr);
+    handle.promise().on_done = std::move(on_done);
+    handle.resume();
+  }
+
+ private:
+  explicit Task(Handle handle) : handle_(handle) {}
+  Handle handle_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_TASK_H_

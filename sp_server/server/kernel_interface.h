@@ -1,0 +1,105 @@
+// The border between the sysproxy server and the kernel behind it. The server knows frames,
+// connections and cookies; the kernel knows processes and system calls. Another kernel can be put
+// behind the server by implementing Kernel and KernelProcess.
+#ifndef SP_SERVER_SERVER_KERNEL_INTERFACE_H_
+#define SP_SERVER_SERVER_KERNEL_INTERFACE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "protocol/errno.h"
+#include "sp_server/loop/unique_fd.h"
+
+namespace rump {
+
+// Gets the bytes of a copyin.
+class CopyInSink {
+ public:
+  // kOk and the bytes (valid during the call; a string with its NUL), or why there are none: EFAULT
+  // for memory that the client does not give, EIO when the client is gone.
+  virtual void OnCopyIn(Errno error, std::span<const std::byte> data) = 0;
+
+ protected:
+  ~CopyInSink() = default;
+};
+
+// One system call of a client, with the client's memory as far as the call reaches it. Implemented
+// by the server, used by the kernel, on the server's thread. Its functions may be called until
+// Complete; they have no effect once the client is gone.
+class Call {
+ public:
+  static constexpr size_t kMaxArgs = 6;
+
+  virtual ~Call() = default;
+
+  uint32_t number() const { return number_; }
+  // Argument `i`; 0 where the client sent fewer.
+  uint64_t arg(size_t i) const { return args_[i]; }
+  // How many the client sent.
+  size_t nargs() const { return nargs_; }
+
+  // Asks for `len` bytes (at most kMaxCopy) at `addr` of the client. `sink` must live until told.
+  virtual void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) = 0;
+  // The same for a string of at most `max` bytes, its NUL included.
+  virtual void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) = 0;
+  // Sends bytes to the client's memory; they are there when the call returns. Of any length.
+  virtual void CopyOut(uint64_t addr, std::span<const std::byte> data) = 0;
+  // Makes the client raise `signo` on itself.
+  virtual void Raise(int signo) = 0;
+  // Takes the descriptor that came with the request ("hostfd"); invalid if none did.
+  virtual UniqueFd TakeFd() = 0;
+  // Gives a descriptor to go with the response ("hostfd").
+  virtual void AttachFd(UniqueFd fd) = 0;
+  // Ends the call. The last use of the object.
+  virtual void Complete(Errno error, uint64_t retval0, uint64_t retval1) = 0;
+
+ protected:
+  uint32_t number_ = 0;
+  size_t nargs_ = 0;
+  uint64_t args_[kMaxArgs] = {};
+};
+
+// What the server knows of a client, for reports.
+class ClientInfo {
+ public:
+  virtual ~ClientInfo() = default;
+  // Such as "unix pid 4711 uid 0" or "tcp 127.0.0.1:40000".
+  virtual std::string Describe() const = 0;
+  virtual size_t calls_in_flight() const = 0;
+  // Both directions, since the connection was made.
+  virtual uint64_t bytes_moved() const = 0;
+};
+
+// A process of the kernel. Destroying it is its exit: calls in flight are interrupted and what it
+// held is freed.
+class KernelProcess {
+ public:
+  virtual ~KernelProcess() = default;
+
+  // A child with a copy of this process's descriptors, as they are now. It has no client yet.
+  virtual Result<std::unique_ptr<KernelProcess>> Fork() = 0;
+  // Tells the process who its client is; `client` outlives the process or is taken back by nullptr.
+  virtual void SetClient(const ClientInfo* client) = 0;
+  // Interrupts all calls in flight, and when they have ended (none of them answers its client)
+  // closes the close-on-exec descriptors, takes the new name and calls `done`. One at a time.
+  virtual void Exec(std::string_view command, std::function<void(Errno)> done) = 0;
+  // Runs a system call, which ends by call->Complete, maybe before this returns.
+  virtual void SystemCall(std::shared_ptr<Call> call) = 0;
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  // A new process, child of init, with a clean descriptor table.
+  virtual Result<std::unique_ptr<KernelProcess>> Spawn(std::string_view command) = 0;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_SERVER_KERNEL_INTERFACE_H_

@@ -1,0 +1,81 @@
+// The sysproxy server: listeners, sessions, and the processes that wait for their FORK handshake.
+#ifndef SP_SERVER_SERVER_SERVER_H_
+#define SP_SERVER_SERVER_SERVER_H_
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "protocol/frame.h"
+#include "sp_server/loop/event_loop.h"
+#include "sp_server/server/kernel_interface.h"
+#include "sp_server/server/listener.h"
+#include "sp_server/server/session.h"
+
+namespace rump {
+
+struct ServerOptions {
+  // Connected clients; one more is disconnected at once.
+  size_t max_clients = 8192;
+  // Unclaimed preforks of one process; one more is answered with the error NOMEM.
+  size_t max_preforks = 1024;
+  // How long a prefork waits to be claimed.
+  std::chrono::seconds prefork_lifetime{60};
+  // Whether tcp:// may name an address other than loopback. There is no authentication.
+  bool allow_remote = false;
+  SessionLimits limits;
+};
+
+class Server {
+ public:
+  // `loop` and `kernel` outlive the server.
+  Server(EventLoop* loop, Kernel* kernel, ServerOptions options);
+  ~Server();
+
+  // Listens at `url`. The status' message names the URL and says what to do.
+  absl::Status Listen(const std::string& url);
+
+  EventLoop* loop() const { return loop_; }
+  Kernel* kernel() const { return kernel_; }
+  const ServerOptions& options() const { return options_; }
+  size_t clients() const { return sessions_.size(); }
+  // The banner that every client is sent.
+  const std::string& banner() const { return banner_; }
+
+  // For sessions: parks a forked process of `owner` under a new random cookie until it is claimed,
+  // its owner ends or it expires.
+  Result<PreforkCookie> Park(const Session* owner, std::unique_ptr<KernelProcess> process);
+  // The process parked under `cookie`, once; nullptr if there is none.
+  std::unique_ptr<KernelProcess> Claim(const PreforkCookie& cookie);
+  // Drops what `owner` left unclaimed.
+  void DropParked(const Session* owner);
+  // Destroys `session`, which is not on the stack.
+  void Remove(Session* session);
+  // Takes over a connection that a listener accepted.
+  void AddClient(UniqueFd socket, std::string peer);
+
+ private:
+  struct CookieLess {
+    bool operator()(const PreforkCookie& a, const PreforkCookie& b) const;
+  };
+  struct Parked {
+    const Session* owner;
+    std::unique_ptr<KernelProcess> process;
+    EventLoop::TimerId expiry;
+  };
+
+  EventLoop* const loop_;
+  Kernel* const kernel_;
+  const ServerOptions options_;
+  const std::string banner_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::map<Session*, std::unique_ptr<Session>> sessions_;
+  std::map<PreforkCookie, Parked, CookieLess> parked_;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_SERVER_SERVER_H_

@@ -1,0 +1,454 @@
+#include "sp_server/server/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "sp_server/server/server.h"
+
+namespace rump {
+namespace {
+
+// What an idle connection keeps for input; more only while a longer frame is on its way.
+constexpr size_t kInputBuffer = 4096;
+// Descriptors that one recvmsg takes.
+constexpr size_t kFdsPerReceive = 4;
+// Above this much unread output a client's own requests wait.
+constexpr size_t kOutputHighWater = 256 * 1024;
+
+std::span<const std::byte> BytesOf(const auto& object) {
+  return std::as_bytes(std::span(&object, 1));
+}
+
+}  // namespace
+
+class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
+ public:
+  SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args)
+      : session_(session), reqno_(header.reqno) {
+    number_ = header.u;
+    nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
+    memcpy(args_, args.data(), nargs_ * sizeof(uint64_t));
+    session_->calls_.insert(this);
+  }
+  ~SessionCall() override { Detach(); }
+
+  void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) override {
+    Ask(FrameType::kCopyIn, addr, len, sink);
+  }
+  void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
+    Ask(FrameType::kCopyInStr, addr, max, sink);
+  }
+
+  void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
+    while (session_ != nullptr && !data.empty()) {
+      const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
+      const CopyPayload range{chunk.size(), addr};
+      session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOut},
+                       BytesOf(range), chunk);
+      addr += chunk.size();
+      data = data.subspan(chunk.size());
+    }
+  }
+
+  void Raise(int signo) override {
+    if (session_ == nullptr) return;
+    session_->Append({.reqno = session_->next_reqno_++,
+                      .type = FrameType::kRaise,
+                      .u = static_cast<uint32_t>(signo)},
+                     {});
+  }
+
+  UniqueFd TakeFd() override {
+    if (session_ == nullptr || session_->received_fds_.empty()) return UniqueFd();
+    UniqueFd fd = std::move(session_->received_fds_.front());
+    session_->received_fds_.pop_front();
+    return fd;
+  }
+
+  void AttachFd(UniqueFd fd) override { fd_ = std::move(fd); }
+
+  void Complete(Errno error, uint64_t retval0, uint64_t retval1) override {
+    // The calls that an exec drains do not answer: their threads are about to be gone.
+    if (session_ != nullptr && session_->state_ != State::kInExec) {
+      const SyscallResultPayload result{
+          .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
+      if (fd_.valid()) {
+        session_->output_fds_.push_back(
+            {session_->output_position_ + session_->output_.size() - session_->output_begin_,
+             std::move(fd_)});
+      }
+      session_->Append(
+          {.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
+          BytesOf(result));
+    }
+    Detach();
+  }
+
+  void Detach() {
+    if (session_ != nullptr) session_->calls_.erase(this);
+    session_ = nullptr;
+  }
+
+ private:
+  void Ask(FrameType type, uint64_t addr, size_t len, CopyInSink* sink) {
+    if (session_ == nullptr || len > kMaxCopy) {
+      sink->OnCopyIn(Errno(session_ == nullptr ? EIO : EFAULT), {});
+      return;
+    }
+    const uint64_t reqno = session_->next_reqno_++;
+    session_->copies_.emplace(reqno, PendingCopy{sink, len, type == FrameType::kCopyInStr});
+    const CopyPayload range{len, addr};
+    session_->Append({.reqno = reqno, .type = type}, BytesOf(range));
+  }
+
+  Session* session_;
+  const uint64_t reqno_;
+  UniqueFd fd_;
+};
+
+Session::Session(Server* server, UniqueFd socket, std::string peer)
+    : server_(server), socket_(std::move(socket)), peer_(std::move(peer)) {
+  input_.resize(kInputBuffer);
+  const std::span<const std::byte> banner = std::as_bytes(std::span(server_->banner()));
+  output_.insert(output_.end(), banner.begin(), banner.end());
+  watched_events_ = EPOLLIN;
+  if (!server_->loop()->Watch(socket_.get(), watched_events_, this).ok() || !Flush()) {
+    Close(false);
+  }
+}
+
+Session::~Session() {
+  *alive_ = false;
+  server_->loop()->Unwatch(socket_.get(), this);
+  Detach();
+}
+
+void Session::Detach() {
+  for (SessionCall* call : std::exchange(calls_, {})) call->Detach();
+  for (auto& [reqno, copy] : std::exchange(copies_, {})) copy.sink->OnCopyIn(Errno(EIO), {});
+  process_.reset();
+  server_->DropParked(this);
+}
+
+void Session::Close(bool drain) {
+  if (closed_) return;
+  closed_ = true;
+  // What a client is told last it has room for, unless it does not read: then it does not matter.
+  if (drain) (void)Flush();
+  server_->loop()->Unwatch(socket_.get(), this);
+  server_->loop()->Defer([server = server_, this, alive = alive_] {
+    if (*alive) server->Remove(this);
+  });
+}
+
+void Session::OnEvents(uint32_t events) {
+  if ((events & EPOLLOUT) != 0 && !Flush()) return Close(false);
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !Receive()) Close(true);
+}
+
+bool Session::Receive() {
+  if (input_end_ == input_.size()) {
+    // ParseFrames left an unfinished frame: move it to the front, which makes room.
+    memmove(input_.data(), input_.data() + input_begin_, input_end_ - input_begin_);
+    input_end_ -= input_begin_;
+    input_begin_ = 0;
+  }
+  iovec iov{input_.data() + input_end_, input_.size() - input_end_};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kFdsPerReceive)];
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  const ssize_t n = recvmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return errno == EAGAIN || errno == EINTR;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
+      received_fds_.emplace_back(fd);
+    }
+  }
+  if (n == 0) return false;
+  if (received_fds_.size() > server_->options().limits.received_fds) return false;
+  input_end_ += n;
+  bytes_moved_ += n;
+  return ParseFrames();
+}
+
+bool Session::ParseFrames() {
+  while (!closed_) {
+    const std::span<const std::byte> bytes(input_.data() + input_begin_, input_end_ - input_begin_);
+    FrameHeader header;
+    const FrameError error = DecodeHeader(bytes, kMaxFrame, &header);
+    if (error == FrameError::kTooShort || error == FrameError::kTooLong) return false;
+    if (error == FrameError::kIncomplete) break;
+    if (bytes.size() < header.len) {
+      if (header.len > input_.size()) input_.resize(header.len);
+      break;
+    }
+    input_begin_ += header.len;
+    if (!HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize))) return false;
+  }
+  if (input_begin_ == input_end_) {
+    input_begin_ = input_end_ = 0;
+    if (input_.size() > kInputBuffer) {
+      input_.resize(kInputBuffer);
+      input_.shrink_to_fit();
+    }
+  } else if (input_begin_ > 0 && input_.size() - input_begin_ < kHeaderSize) {
+    memmove(input_.data(), input_.data() + input_begin_, input_end_ - input_begin_);
+    input_end_ -= input_begin_;
+    input_begin_ = 0;
+  }
+  return true;
+}
+
+bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> payload) {
+  if (header.cls > FrameClass::kError) {
+    SendError(header, WireError::kMalformedRequest);
+    return true;
+  }
+  if (state_ == State::kFresh &&
+      (header.cls != FrameClass::kRequest || header.type != FrameType::kHandshake)) {
+    SendError(header, WireError::kAuth);
+    return false;
+  }
+  // An error of a client's has nobody here who waits for it.
+  if (header.cls == FrameClass::kError) return true;
+  if (header.cls == FrameClass::kRequest && header.type == FrameType::kHandshake) {
+    return HandleHandshake(header, payload);
+  }
+  Message message;
+  if (DecodeMessage(header, payload, &message) != FrameError::kNone) {
+    if (header.cls == FrameClass::kRequest) SendError(header, WireError::kMalformedRequest);
+    return true;
+  }
+  if (const auto* copied = std::get_if<CopyInResponse>(&message)) {
+    HandleCopyInResponse(header, copied->data);
+  } else if (header.cls == FrameClass::kResponse) {
+    return true;  // nobody waits for it
+  } else if (const auto* call = std::get_if<SyscallRequest>(&message)) {
+    HandleSyscall(header, *call);
+  } else if (std::holds_alternative<PreforkRequest>(message)) {
+    return HandlePrefork(header);
+  } else {
+    SendError(header, WireError::kMalformedRequest);
+  }
+  return true;
+}
+
+bool Session::HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload) {
+  Message message;
+  const FrameError error = DecodeMessage(header, payload, &message);
+  if (error != FrameError::kNone) {
+    SendError(header, WireError::kMalformedRequest);
+    return false;
+  }
+  if (const auto* exec = std::get_if<ExecRequest>(&message); exec != nullptr) {
+    if (state_ != State::kRunning) {
+      SendError(header, state_ == State::kFresh ? WireError::kAuth : WireError::kInExec);
+      return false;
+    }
+    state_ = State::kInExec;
+    process_->Exec(exec->command, [this, alive = alive_, reqno = header.reqno](Errno result) {
+      if (!*alive) return;
+      state_ = State::kRunning;
+      SendHandshakeResponse(reqno, result);
+    });
+    return true;
+  }
+  if (std::holds_alternative<AuthRequest>(message)) {
+    SendError(header, WireError::kAuth);
+    return false;
+  }
+  if (state_ != State::kFresh) {
+    SendError(header, WireError::kMalformedRequest);
+    return false;
+  }
+  if (const auto* fork = std::get_if<ForkRequest>(&message)) return HandleFork(header, *fork);
+  const auto& guest = std::get<GuestRequest>(message);
+  Result<std::unique_ptr<KernelProcess>> process = server_->kernel()->Spawn(guest.command);
+  if (!process.ok()) {
+    SendHandshakeResponse(header.reqno, process.error());
+    return false;
+  }
+  process_ = *std::move(process);
+  process_->SetClient(this);
+  state_ = State::kRunning;
+  SendHandshakeResponse(header.reqno, kOk);
+  return true;
+}
+
+bool Session::HandleFork(const FrameHeader& header, const ForkRequest& request) {
+  std::unique_ptr<KernelProcess> process = server_->Claim(request.fork.cookie);
+  if (request.fork.cancel != 0) return false;
+  if (process == nullptr) {
+    SendError(header, WireError::kInvalidPrefork);
+    return false;
+  }
+  process_ = std::move(process);
+  process_->SetClient(this);
+  state_ = State::kRunning;
+  SendHandshakeResponse(header.reqno, kOk);
+  return true;
+}
+
+bool Session::HandlePrefork(const FrameHeader& header) {
+  if (state_ == State::kInExec) {
+    SendError(header, WireError::kInExec);
+    return false;
+  }
+  Result<std::unique_ptr<KernelProcess>> child = process_->Fork();
+  if (!child.ok()) {
+    SendError(header, WireError::kForkFailed);
+    return true;
+  }
+  Result<PreforkCookie> cookie = server_->Park(this, *std::move(child));
+  if (!cookie.ok()) {
+    SendError(header, WireError::kNoMemory);
+    return true;
+  }
+  Append({.reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kPrefork},
+         BytesOf(*cookie));
+  return true;
+}
+
+void Session::HandleSyscall(const FrameHeader& header, const SyscallRequest& request) {
+  if (state_ == State::kInExec) return SendError(header, WireError::kInExec);
+  if (calls_.size() >= server_->options().limits.calls_in_flight) {
+    return SendError(header, WireError::kTryAgain);
+  }
+  process_->SystemCall(std::make_shared<SessionCall>(this, header, request.args));
+}
+
+void Session::HandleCopyInResponse(const FrameHeader& header, std::span<const std::byte> data) {
+  auto it = copies_.find(header.reqno);
+  if (it == copies_.end()) return;
+  const PendingCopy copy = it->second;
+  copies_.erase(it);
+  Errno error = kOk;
+  if (copy.string) {
+    if (data.empty()) {
+      error = Errno(EFAULT);
+    } else if (data.size() > copy.max || data.back() != std::byte{0}) {
+      error = Errno(ENAMETOOLONG);
+    }
+  } else if (data.size() != copy.max) {
+    error = Errno(EFAULT);
+  }
+  copy.sink->OnCopyIn(error, error.ok() ? data : std::span<const std::byte>());
+}
+
+void Session::SendError(const FrameHeader& request, WireError error) {
+  Append({.reqno = request.reqno,
+          .cls = FrameClass::kError,
+          .type = FrameType::kHandshake,
+          .u = static_cast<uint32_t>(error)},
+         {});
+}
+
+void Session::SendHandshakeResponse(uint64_t reqno, Errno error) {
+  const int32_t value = error.value();
+  Append({.reqno = reqno, .cls = FrameClass::kResponse, .type = FrameType::kHandshake},
+         BytesOf(value));
+}
+
+void Session::Append(FrameHeader header, std::span<const std::byte> first,
+                     std::span<const std::byte> second) {
+  if (closed_) return;
+  header.len = kHeaderSize + first.size() + second.size();
+  if (output_.size() - output_begin_ + header.len > server_->options().limits.output_bytes) {
+    fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
+            peer_.c_str());
+    return Close(false);
+  }
+  const size_t at = output_.size();
+  output_.resize(at + header.len);
+  EncodeHeader(header, output_.data() + at);
+  if (!first.empty()) memcpy(output_.data() + at + kHeaderSize, first.data(), first.size());
+  if (!second.empty()) {
+    memcpy(output_.data() + at + kHeaderSize + first.size(), second.data(), second.size());
+  }
+  ScheduleFlush();
+}
+
+void Session::ScheduleFlush() {
+  if (flush_scheduled_) return;
+  // Once the turn's work is done, so that a call's COPYOUT and its response go out together.
+  flush_scheduled_ = true;
+  server_->loop()->Defer([this, alive = alive_] {
+    if (!*alive) return;
+    flush_scheduled_ = false;
+    if (!closed_ && !Flush()) Close(false);
+  });
+}
+
+bool Session::Flush() {
+  while (output_begin_ < output_.size()) {
+    iovec iov{output_.data() + output_begin_, output_.size() - output_begin_};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr msg{};
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    const bool with_fd =
+        !output_fds_.empty() && output_fds_.front().position == output_position_;
+    if (with_fd) {
+      memset(control, 0, sizeof control);
+      msg.msg_control = control;
+      msg.msg_controllen = sizeof control;
+      cmsghdr* c = CMSG_FIRSTHDR(&msg);
+      c->cmsg_level = SOL_SOCKET;
+      c->cmsg_type = SCM_RIGHTS;
+      c->cmsg_len = CMSG_LEN(sizeof(int));
+      const int fd = output_fds_.front().fd.get();
+      memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
+    // frame are the most that this message may carry.
+    const size_t next = with_fd ? 1 : 0;
+    if (output_fds_.size() > next) {
+      iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
+    }
+    const ssize_t n = sendmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return false;
+      break;
+    }
+    if (with_fd) output_fds_.pop_front();
+    output_begin_ += n;
+    output_position_ += n;
+    bytes_moved_ += n;
+  }
+  if (output_begin_ == output_.size()) {
+    output_.clear();
+    output_begin_ = 0;
+    if (output_.capacity() > kOutputHighWater) output_.shrink_to_fit();
+  } else if (output_begin_ > output_.size() / 2) {
+    output_.erase(output_.begin(), output_.begin() + static_cast<ptrdiff_t>(output_begin_));
+    output_begin_ = 0;
+  }
+  UpdateEvents();
+  return true;
+}
+
+void Session::UpdateEvents() {
+  if (closed_) return;
+  const size_t pending = output_.size() - output_begin_;
+  uint32_t events = 0;
+  if (pending > 0) events |= EPOLLOUT;
+  if (pending <= kOutputHighWater) events |= EPOLLIN;
+  if (events == watched_events_) return;
+  watched_events_ = events;
+  (void)server_->loop()->Rewatch(socket_.get(), events, this);
+}
+
+}  // namespace rump

@@ -1,0 +1,114 @@
+// One client's connection, from its banner to its end: frames in, frames out, calls in flight.
+#ifndef SP_SERVER_SERVER_SESSION_H_
+#define SP_SERVER_SERVER_SESSION_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "protocol/frame.h"
+#include "sp_server/loop/event_loop.h"
+#include "sp_server/loop/unique_fd.h"
+#include "sp_server/server/kernel_interface.h"
+
+namespace rump {
+
+class Server;
+
+// Limits on what one client can make the server hold.
+struct SessionLimits {
+  // Calls in flight; one more is answered with the error TRYAGAIN.
+  size_t calls_in_flight = 4096;
+  // Bytes waiting to be read by the client; beyond them the client is cut off.
+  size_t output_bytes = 8 << 20;
+  // Descriptors received and not yet taken by a call; beyond them the client is cut off.
+  size_t received_fds = 16;
+};
+
+class Session final : public ClientInfo, private EventLoop::Watcher {
+ public:
+  // Takes over an accepted connection and sends the banner. `server` outlives the session.
+  Session(Server* server, UniqueFd socket, std::string peer);
+  ~Session() override;
+
+  std::string Describe() const override { return peer_; }
+  size_t calls_in_flight() const override { return calls_.size(); }
+  uint64_t bytes_moved() const override { return bytes_moved_; }
+
+ private:
+  class SessionCall;
+  enum class State { kFresh, kRunning, kInExec };
+  struct PendingCopy {
+    CopyInSink* sink;
+    size_t max;
+    bool string;
+  };
+  // A descriptor that goes out with the output byte at `position` (counted from the first ever).
+  struct PendingFd {
+    uint64_t position;
+    UniqueFd fd;
+  };
+
+  void OnEvents(uint32_t events) override;
+  // Each of these returns false when the connection must end (once its output is written).
+  bool Receive();
+  bool ParseFrames();
+  bool HandleFrame(const FrameHeader& header, std::span<const std::byte> payload);
+  bool HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload);
+  bool HandleFork(const FrameHeader& header, const ForkRequest& request);
+  void HandleSyscall(const FrameHeader& header, const SyscallRequest& request);
+  bool HandlePrefork(const FrameHeader& header);
+  void HandleCopyInResponse(const FrameHeader& header, std::span<const std::byte> data);
+
+  void SendError(const FrameHeader& request, WireError error);
+  void SendHandshakeResponse(uint64_t reqno, Errno error);
+  // Appends a frame made of header fields and up to two pieces of payload to the output.
+  void Append(FrameHeader header, std::span<const std::byte> first,
+              std::span<const std::byte> second = {});
+  void ScheduleFlush();
+  // Writes what the socket takes. False if the connection is broken.
+  bool Flush();
+  void UpdateEvents();
+  // Ends the session: now, or once the output is written if `drain`.
+  void Close(bool drain);
+  // Forgets the client: its calls and its process. The connection itself stays.
+  void Detach();
+
+  Server* const server_;
+  UniqueFd socket_;
+  const std::string peer_;
+  State state_ = State::kFresh;
+  bool closed_ = false;
+  std::unique_ptr<KernelProcess> process_;
+
+  std::vector<std::byte> input_;
+  size_t input_begin_ = 0;
+  size_t input_end_ = 0;
+  std::deque<UniqueFd> received_fds_;
+
+  std::vector<std::byte> output_;
+  size_t output_begin_ = 0;
+  uint64_t output_position_ = 0;  // of output_[output_begin_], counted from the first byte ever
+  std::deque<PendingFd> output_fds_;
+  bool flush_scheduled_ = false;
+  uint32_t watched_events_ = 0;
+
+  uint64_t next_reqno_ = 0;
+  uint64_t bytes_moved_ = 0;
+  std::unordered_map<uint64_t, PendingCopy> copies_;  // by reqno of the COPYIN
+  std::unordered_set<SessionCall*> calls_;
+  // Tells deferred work that the session is gone.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_SERVER_SESSION_H_
