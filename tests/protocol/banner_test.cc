@@ -29,7 +29,8 @@ std::string Format(const Banner& banner, size_t room = kMaxBanner) {
 
 TEST(BannerTest, ReadsTheBannerOfANetBsdServer) {
   constexpr std::string_view kLine = "RUMPSP-0.4-NetBSD-7.99.34/amd64\n";
-  const Parsed parsed = Parse(std::string(kLine) + "\x18 a frame");
+  const std::string bytes = std::string(kLine) + "\x18 a frame";
+  const Parsed parsed = Parse(bytes);
   ASSERT_EQ(parsed.error, BannerError::kNone);
   EXPECT_EQ(parsed.consumed, kLine.size());
   EXPECT_EQ(parsed.banner.major, 0);
@@ -195,7 +196,8 @@ TEST(BannerTest, RandomLinesAreRefusedOrRoundTrip) {
   for (int round = 0; round < 200000; ++round) {
     std::string line = "RUMPSP-0.4-";
     for (size_t i = random() % 20; i > 0; --i) line += kAlphabet[random() % kAlphabet.size()];
-    const Parsed parsed = Parse(line + "\n");
+    line += '\n';
+    const Parsed parsed = Parse(line);
     if (parsed.error != BannerError::kNone) continue;
     ++parsed_lines;
     const std::string again = Format(parsed.banner);

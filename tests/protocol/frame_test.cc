@@ -224,13 +224,13 @@ TEST(FrameSampleSetTest, HasEveryAlternativeOfMessage) {
 
 TEST(FrameTest, DecodedFieldsAreWhatTheBytesSay) {
   Message message;
-  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kHandshake, 3, ToBytes({"exe\0", 4}),
-                          &message),
+  const Bytes exec = ToBytes({"exe\0", 4});
+  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kHandshake, 3, exec, &message),
             FrameError::kNone);
   EXPECT_EQ(std::get<ExecRequest>(message).command, "exe");
 
-  ASSERT_EQ(DecodePayload(FrameClass::kResponse, FrameType::kSyscall, 0,
-                          FromHex("2f0000001f7f000005000000000000000600000000000000"), &message),
+  const Bytes response = FromHex("2f0000001f7f000005000000000000000600000000000000");
+  ASSERT_EQ(DecodePayload(FrameClass::kResponse, FrameType::kSyscall, 0, response, &message),
             FrameError::kNone);
   const SyscallResultPayload& result = std::get<SyscallResponse>(message).result;
   EXPECT_EQ(result.error, 47);
@@ -238,16 +238,16 @@ TEST(FrameTest, DecodedFieldsAreWhatTheBytesSay) {
   EXPECT_EQ(result.retval[0], 5u);
   EXPECT_EQ(result.retval[1], 6u);
 
-  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kCopyOut, 0,
-                          FromHex("020000000000000050d126b7ff7f00006364"), &message),
+  const Bytes copy = FromHex("020000000000000050d126b7ff7f00006364");
+  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kCopyOut, 0, copy, &message),
             FrameError::kNone);
   const auto& copy_out = std::get<CopyOutRequest>(message);
   EXPECT_EQ(copy_out.range.len, 2u);
   EXPECT_EQ(copy_out.range.addr, 0x7fffb726d150u);
   EXPECT_EQ(Bytes(copy_out.data.begin(), copy_out.data.end()), ToBytes("cd"));
 
-  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kHandshake, 2,
-                          FromHex("1b9ebc127b36662cbe1d35a145ee3bd9ffffffff"), &message),
+  const Bytes fork = FromHex("1b9ebc127b36662cbe1d35a145ee3bd9ffffffff");
+  ASSERT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kHandshake, 2, fork, &message),
             FrameError::kNone);
   EXPECT_EQ(std::get<ForkRequest>(message).fork.cookie, kCookie);
   EXPECT_EQ(std::get<ForkRequest>(message).fork.cancel, -1);
@@ -362,7 +362,7 @@ TEST(FrameTest, CommandNamesEndAtTheirOneNul) {
 
 TEST(FrameTest, RandomBytesAreRefusedOrRoundTrip) {
   std::mt19937 random(1);
-  const auto below = [&](uint32_t n) { return random() % n; };
+  const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
   int decoded = 0;
   for (int round = 0; round < 200000; ++round) {
     Bytes payload(below(70));

@@ -180,7 +180,7 @@ TEST(UrlTest, AddressesAreThoseOfInetPton) {
     check(text);
   }
   constexpr std::string_view kPieces[] = {":", "::", ".", "0", "1", "12", "255", "ab", "F00d", "g"};
-  for (int round = 0; round < 300000; ++round) {
+  for (int round = 0; round < 100000; ++round) {
     std::string text;
     for (size_t i = 1 + random() % 15; i > 0; --i) text += kPieces[random() % std::size(kPieces)];
     check(text);
