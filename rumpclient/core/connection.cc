@@ -185,6 +185,7 @@ long Connection::Prefork(PreforkCookie* cookie) {
 }
 
 long Connection::Issue(Call* call) {
+  call->received_fd = -1;
   if (call->nargs > kMaxSyscallArgs) {
     call->error = EINVAL;
     return 0;
