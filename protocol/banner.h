@@ -18,9 +18,9 @@ inline constexpr size_t kMaxBanner = 96;
 
 // Extensions to 0.4, as a set of bits. A side uses one only when the other showed that it knows it.
 enum Extension : uint32_t {
-  kExtensionCancel = 1u << 0,    // "cancel": a request that interrupts one outstanding call
-  kExtensionHostFd = 1u << 1,    // "hostfd": sockets as ends of socketpairs (the host_* calls)
-  kExtensionControl = 1u << 2,   // "control": the calls behind rump ps and rump halt
+  kExtensionCancel = 1u << 0,   // "cancel": a request that interrupts one outstanding call
+  kExtensionHostFd = 1u << 1,   // "hostfd": sockets as ends of socketpairs (the host_* calls)
+  kExtensionControl = 1u << 2,  // "control": the calls behind rump ps and rump halt
 };
 
 struct Banner {
@@ -34,11 +34,11 @@ struct Banner {
 
 enum class BannerError {
   kNone,
-  kIncomplete,    // no '\n' yet, and fewer than kMaxBanner bytes
-  kTooLong,       // no '\n' within kMaxBanner bytes
-  kNotRumpsp,     // does not start with "RUMPSP-"
-  kMalformed,     // the rest cannot be read
-  kOtherMajor,    // another major version: banner->major says which
+  kIncomplete,  // no '\n' yet, and fewer than kMaxBanner bytes
+  kTooLong,     // no '\n' within kMaxBanner bytes
+  kNotRumpsp,   // does not start with "RUMPSP-"; found at the first wrong byte
+  kMalformed,   // the rest cannot be read
+  kOtherMajor,  // another major version: banner->major says which
 };
 // A sentence part such as "not a RUMPSP server", for messages.
 std::string_view BannerErrorName(BannerError error);
@@ -48,7 +48,7 @@ std::string_view BannerErrorName(BannerError error);
 BannerError ParseBanner(std::string_view bytes, Banner* banner, size_t* consumed);
 
 // Writes the banner with its '\n' to `out`. Returns its length, 0 if it would exceed out.size() or
-// kMaxBanner.
+// kMaxBanner, or if a field could not be read back (empty, unprintable, holds its separator).
 size_t FormatBanner(const Banner& banner, std::span<char> out);
 
 }  // namespace rump

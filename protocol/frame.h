@@ -77,7 +77,7 @@ struct ForkPayload {
 static_assert(sizeof(ForkPayload) == 20);
 struct SyscallResultPayload {
   int32_t error = 0;  // errno, 0 for success
-  uint32_t pad = 0;   // always sent as 0
+  uint32_t pad = 0;   // 0 in our responses; other servers send garbage
   uint64_t retval[2] = {};
 };
 static_assert(sizeof(SyscallResultPayload) == 24);
@@ -89,20 +89,21 @@ struct CopyPayload {  // followed by the data in COPYOUT and COPYOUTSTR
 // Why bytes are not a frame, or not one of 0.4.
 enum class FrameError {
   kNone,
-  kIncomplete,        // fewer bytes than the header, or than its len, says
+  kIncomplete,        // fewer bytes than a header, or less payload than the header's len says
   kTooShort,          // len < 24: the stream cannot be followed any more
   kTooLong,           // len above the receiver's limit
   kUnknownClass,      // class above kError
-  kUnknownType,       // type above kRaise
+  kUnknownType,       // type above kRaise, or a response of a type that has none
   kUnknownHandshake,  // HANDSHAKE request with u above kExec
-  kBadPayload,        // payload of the wrong size for its class and type
+  kBadPayload,        // of the wrong size for class and type, or bytes behind a string's NUL
   kUnterminated,      // a string without its NUL
 };
 // A name such as "too short", for messages.
 std::string_view FrameErrorName(FrameError error);
 
-// Reads the header at the start of `bytes`. kIncomplete, kTooShort and kTooLong (against `max_len`)
-// are the only errors: class and type are for DecodeMessage, since the connection outlives them.
+// Reads the header at the start of `bytes`; the payload need not be there yet. kIncomplete (fewer
+// than 24 bytes), kTooShort and kTooLong (against `max_len`) are the only errors: class and type
+// are for DecodeMessage, since the connection outlives them. *header is filled unless kIncomplete.
 FrameError DecodeHeader(std::span<const std::byte> bytes, size_t max_len, FrameHeader* header);
 
 // Writes `header` to the first 24 bytes of `out`, which must have room.
@@ -150,14 +151,13 @@ struct PreforkRequest {};
 struct PreforkResponse {
   PreforkCookie cookie;
 };
-struct RaiseRequest {};  // the signal is in the header's u
+struct RaiseRequest {};   // the signal is in the header's u
 struct ErrorResponse {};  // the WireError is in the header's u
 
-using Message =
-    std::variant<GuestRequest, AuthRequest, ForkRequest, ExecRequest, HandshakeResponse,
-                 SyscallRequest, SyscallResponse, CopyInRequest, CopyInResponse, CopyOutRequest,
-                 AnonMmapRequest, AnonMmapResponse, PreforkRequest, PreforkResponse, RaiseRequest,
-                 ErrorResponse>;
+using Message = std::variant<GuestRequest, AuthRequest, ForkRequest, ExecRequest, HandshakeResponse,
+                             SyscallRequest, SyscallResponse, CopyInRequest, CopyInResponse,
+                             CopyOutRequest, AnonMmapRequest, AnonMmapResponse, PreforkRequest,
+                             PreforkResponse, RaiseRequest, ErrorResponse>;
 
 // Decodes the frame whose header is `header` and whose payload is `payload` (header.len - 24 bytes,
 // checked). An empty command name is legal: 0.4 clients may send the NUL alone, and a GUEST without

@@ -1,0 +1,248 @@
+#include "protocol/frame.h"
+
+#include <errno.h>
+#include <string.h>
+
+namespace rump {
+namespace {
+
+// Payloads are copied, not cast: they start wherever a socket's bytes happened to land.
+template <typename T>
+FrameError Load(std::span<const std::byte> payload, T* value) {
+  if (payload.size() != sizeof(T)) return FrameError::kBadPayload;
+  memcpy(value, payload.data(), sizeof(T));
+  return FrameError::kNone;
+}
+
+FrameError LoadCommand(std::span<const std::byte> payload, std::string_view* command) {
+  for (size_t i = 0; i < payload.size(); ++i) {
+    if (payload[i] != std::byte{0}) continue;
+    *command = {reinterpret_cast<const char*>(payload.data()), i};
+    return i + 1 == payload.size() ? FrameError::kNone : FrameError::kBadPayload;
+  }
+  return FrameError::kUnterminated;
+}
+
+FrameError DecodeHandshakeRequest(uint32_t u, std::span<const std::byte> payload,
+                                  Message* message) {
+  switch (static_cast<HandshakeKind>(u)) {
+    case HandshakeKind::kGuest:
+      return LoadCommand(payload, &message->emplace<GuestRequest>().command);
+    case HandshakeKind::kAuth:
+      message->emplace<AuthRequest>().payload = payload;
+      return FrameError::kNone;
+    case HandshakeKind::kFork:
+      return Load(payload, &message->emplace<ForkRequest>().fork);
+    case HandshakeKind::kExec:
+      return LoadCommand(payload, &message->emplace<ExecRequest>().command);
+  }
+  return FrameError::kUnknownHandshake;
+}
+
+FrameError DecodeSyscallRequest(std::span<const std::byte> payload, Message* message) {
+  constexpr size_t kSlot = sizeof(uint64_t);
+  if (payload.size() % kSlot != 0 || payload.size() / kSlot > kMaxSyscallArgs) {
+    return FrameError::kBadPayload;
+  }
+  message->emplace<SyscallRequest>().args = payload;
+  return FrameError::kNone;
+}
+
+FrameError DecodeCopyOutRequest(std::span<const std::byte> payload, Message* message) {
+  if (payload.size() < sizeof(CopyPayload)) return FrameError::kBadPayload;
+  auto& request = message->emplace<CopyOutRequest>();
+  request.data = payload.subspan(sizeof(CopyPayload));
+  memcpy(&request.range, payload.data(), sizeof(CopyPayload));
+  return request.range.len == request.data.size() ? FrameError::kNone : FrameError::kBadPayload;
+}
+
+FrameError DecodeEmpty(std::span<const std::byte> payload) {
+  return payload.empty() ? FrameError::kNone : FrameError::kBadPayload;
+}
+
+FrameError DecodeRequest(const FrameHeader& header, std::span<const std::byte> payload,
+                         Message* message) {
+  switch (header.type) {
+    case FrameType::kHandshake:
+      return DecodeHandshakeRequest(header.u, payload, message);
+    case FrameType::kSyscall:
+      return DecodeSyscallRequest(payload, message);
+    case FrameType::kCopyIn:
+    case FrameType::kCopyInStr:
+      return Load(payload, &message->emplace<CopyInRequest>().range);
+    case FrameType::kCopyOut:
+    case FrameType::kCopyOutStr:
+      return DecodeCopyOutRequest(payload, message);
+    case FrameType::kAnonMmap:
+      return Load(payload, &message->emplace<AnonMmapRequest>().len);
+    case FrameType::kPrefork:
+      message->emplace<PreforkRequest>();
+      return DecodeEmpty(payload);
+    case FrameType::kRaise:
+      message->emplace<RaiseRequest>();
+      return DecodeEmpty(payload);
+  }
+  return FrameError::kUnknownType;
+}
+
+FrameError DecodeResponse(const FrameHeader& header, std::span<const std::byte> payload,
+                          Message* message) {
+  switch (header.type) {
+    case FrameType::kHandshake:
+      return Load(payload, &message->emplace<HandshakeResponse>().error);
+    case FrameType::kSyscall:
+      return Load(payload, &message->emplace<SyscallResponse>().result);
+    case FrameType::kCopyIn:
+    case FrameType::kCopyInStr:
+      message->emplace<CopyInResponse>().data = payload;
+      return FrameError::kNone;
+    case FrameType::kAnonMmap:
+      return Load(payload, &message->emplace<AnonMmapResponse>().addr);
+    case FrameType::kPrefork:
+      return Load(payload, &message->emplace<PreforkResponse>().cookie);
+    case FrameType::kCopyOut:
+    case FrameType::kCopyOutStr:
+    case FrameType::kRaise:
+      break;
+  }
+  return FrameError::kUnknownType;
+}
+
+template <typename T>
+std::span<const std::byte> BytesOf(const T& value) {
+  return std::as_bytes(std::span<const T, 1>(&value, 1));
+}
+
+// A payload in the three parts that the most complicated of them has.
+struct Parts {
+  std::span<const std::byte> fixed;
+  std::span<const std::byte> data;
+  bool nul = false;  // behind the data
+};
+
+Parts PartsOfCommand(std::string_view command) {
+  return {.fixed = {}, .data = std::as_bytes(std::span<const char>(command)), .nul = true};
+}
+
+Parts PartsOf(const Message& message) {
+  if (auto* m = std::get_if<GuestRequest>(&message)) return PartsOfCommand(m->command);
+  if (auto* m = std::get_if<ExecRequest>(&message)) return PartsOfCommand(m->command);
+  if (auto* m = std::get_if<AuthRequest>(&message)) return {.fixed = {}, .data = m->payload};
+  if (auto* m = std::get_if<SyscallRequest>(&message)) return {.fixed = {}, .data = m->args};
+  if (auto* m = std::get_if<CopyInResponse>(&message)) return {.fixed = {}, .data = m->data};
+  if (auto* m = std::get_if<CopyOutRequest>(&message)) {
+    return {.fixed = BytesOf(m->range), .data = m->data};
+  }
+  if (auto* m = std::get_if<ForkRequest>(&message)) return {.fixed = BytesOf(m->fork), .data = {}};
+  if (auto* m = std::get_if<HandshakeResponse>(&message)) {
+    return {.fixed = BytesOf(m->error), .data = {}};
+  }
+  if (auto* m = std::get_if<SyscallResponse>(&message)) {
+    return {.fixed = BytesOf(m->result), .data = {}};
+  }
+  if (auto* m = std::get_if<CopyInRequest>(&message)) {
+    return {.fixed = BytesOf(m->range), .data = {}};
+  }
+  if (auto* m = std::get_if<AnonMmapRequest>(&message)) {
+    return {.fixed = BytesOf(m->len), .data = {}};
+  }
+  if (auto* m = std::get_if<AnonMmapResponse>(&message)) {
+    return {.fixed = BytesOf(m->addr), .data = {}};
+  }
+  if (auto* m = std::get_if<PreforkResponse>(&message)) {
+    return {.fixed = BytesOf(m->cookie), .data = {}};
+  }
+  return {};
+}
+
+std::byte* Append(std::byte* out, std::span<const std::byte> bytes) {
+  if (!bytes.empty()) memcpy(out, bytes.data(), bytes.size());
+  return out + bytes.size();
+}
+
+}  // namespace
+
+int ErrnoOf(WireError error) {
+  switch (error) {
+    case WireError::kNone:
+      return 0;
+    case WireError::kTryAgain:
+      return EAGAIN;
+    case WireError::kAuth:
+      return EPERM;
+    case WireError::kInvalidPrefork:
+      return ESRCH;
+    case WireError::kForkFailed:
+      return EIO;
+    case WireError::kInExec:
+      return EBUSY;
+    case WireError::kNoMemory:
+      return ENOMEM;
+    case WireError::kMalformedRequest:
+      return EINVAL;
+  }
+  return EIO;
+}
+
+std::string_view FrameErrorName(FrameError error) {
+  switch (error) {
+    case FrameError::kNone:
+      return "no error";
+    case FrameError::kIncomplete:
+      return "incomplete";
+    case FrameError::kTooShort:
+      return "too short";
+    case FrameError::kTooLong:
+      return "too long";
+    case FrameError::kUnknownClass:
+      return "unknown class";
+    case FrameError::kUnknownType:
+      return "unknown type";
+    case FrameError::kUnknownHandshake:
+      return "unknown handshake";
+    case FrameError::kBadPayload:
+      return "bad payload";
+    case FrameError::kUnterminated:
+      return "unterminated string";
+  }
+  return "unknown error";
+}
+
+FrameError DecodeHeader(std::span<const std::byte> bytes, size_t max_len, FrameHeader* header) {
+  if (bytes.size() < kHeaderSize) return FrameError::kIncomplete;
+  memcpy(header, bytes.data(), kHeaderSize);
+  if (header->len < kHeaderSize) return FrameError::kTooShort;
+  return header->len > max_len ? FrameError::kTooLong : FrameError::kNone;
+}
+
+void EncodeHeader(const FrameHeader& header, std::byte* out) { memcpy(out, &header, kHeaderSize); }
+
+FrameError DecodeMessage(const FrameHeader& header, std::span<const std::byte> payload,
+                         Message* message) {
+  if (header.len < kHeaderSize) return FrameError::kTooShort;
+  if (payload.size() < header.len - kHeaderSize) return FrameError::kIncomplete;
+  if (payload.size() > header.len - kHeaderSize) return FrameError::kBadPayload;
+  switch (header.cls) {
+    case FrameClass::kRequest:
+      return DecodeRequest(header, payload, message);
+    case FrameClass::kResponse:
+      return DecodeResponse(header, payload, message);
+    case FrameClass::kError:
+      if (header.type > FrameType::kRaise) return FrameError::kUnknownType;
+      message->emplace<ErrorResponse>();
+      return DecodeEmpty(payload);
+  }
+  return FrameError::kUnknownClass;
+}
+
+size_t EncodeMessage(FrameHeader header, const Message& message, std::span<std::byte> out) {
+  const Parts parts = PartsOf(message);
+  header.len = kHeaderSize + parts.fixed.size() + parts.data.size() + (parts.nul ? 1 : 0);
+  if (header.len > out.size()) return header.len;
+  EncodeHeader(header, out.data());
+  std::byte* end = Append(Append(out.data() + kHeaderSize, parts.fixed), parts.data);
+  if (parts.nul) *end = std::byte{0};
+  return header.len;
+}
+
+}  // namespace rump
