@@ -1,0 +1,153 @@
+#include "rumpclient/core/call_memory.h"
+
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+
+#include "rumpclient/core/user_memory.h"
+
+namespace rump::client {
+namespace {
+
+// UIO_MAXIOV: no call takes more.
+constexpr uint64_t kMaxIovecs = 1024;
+
+bool Inside(uint64_t addr, uint64_t len, uint64_t base, uint64_t size) {
+  return addr >= base && len <= size && addr - base <= size - len;
+}
+
+bool Inside(uint64_t addr, uint64_t len, const void* base, uint64_t size) {
+  return Inside(addr, len, reinterpret_cast<uint64_t>(base), size);
+}
+
+// Bytes behind an ioctl's argument. The numbers from before _IOC_SIZE say nothing of it.
+uint64_t IoctlSize(uint64_t request) {
+  constexpr uint64_t kSocketType = 0x89;   // SIOC*: a struct ifreq at most
+  constexpr uint64_t kTerminalType = 'T';  // FIONREAD, FIONBIO, SIOCOUTQ and their like: an int
+  constexpr uint64_t kIfreqSize = 40;
+  if (const uint64_t size = _IOC_SIZE(request); size != 0) return size;
+  switch (_IOC_TYPE(request)) {
+    case kSocketType:
+      return kIfreqSize;
+    case kTerminalType:
+      return sizeof(int);
+    default:
+      return 0;
+  }
+}
+
+// Whether one of the `count` buffers that the iovec array at `array` names holds the range.
+bool BuffersContain(uint64_t array, uint64_t count, uint64_t addr, uint64_t len) {
+  constexpr uint64_t kChunk = 16;
+  iovec chunk[kChunk];
+  if (count > kMaxIovecs) return false;
+  for (uint64_t done = 0; done < count;) {
+    const uint64_t n = std::min(kChunk, count - done);
+    if (!ReadUserMemory(chunk, array + done * sizeof(iovec), n * sizeof(iovec))) return false;
+    for (uint64_t i = 0; i < n; ++i) {
+      if (Inside(addr, len, chunk[i].iov_base, chunk[i].iov_len)) return true;
+    }
+    done += n;
+  }
+  return false;
+}
+
+}  // namespace
+
+void CallMemory::Capture() {
+  captured_ = true;
+  for (size_t i = 0; i < row_->nargs; ++i) {
+    switch (row_->args[i].kind) {
+      case ArgKind::kOutSize:
+        if (!ReadUserMemory(&sizes_[i], call_.args[i], sizeof sizes_[i])) sizes_[i] = 0;
+        break;
+      case ArgKind::kInMsg:
+      case ArgKind::kOutMsg:
+        message_addr_ = call_.args[i];
+        message_readable_ = ReadUserMemory(&message_, message_addr_, sizeof message_);
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+bool CallMemory::Contains(uint64_t addr, uint64_t len, Access access) {
+  if (row_ == nullptr) return false;
+  if (!captured_) Capture();
+  for (size_t i = 0; i < row_->nargs; ++i) {
+    if (ArgContains(i, addr, len, access)) return true;
+  }
+  return false;
+}
+
+bool CallMemory::ArgContains(size_t arg, uint64_t addr, uint64_t len, Access access) {
+  const ArgSpec spec = row_->args[arg];
+  const uint64_t value = call_.args[arg];
+  const bool read = access == Access::kRead;
+  switch (spec.kind) {
+    case ArgKind::kInt:
+    case ArgKind::kFd:
+    case ArgKind::kSize:
+      return false;
+    case ArgKind::kIn:
+      return read && Inside(addr, len, value, call_.args[spec.n]);
+    case ArgKind::kOut:
+      return !read && Inside(addr, len, value, call_.args[spec.n]);
+    case ArgKind::kInFixed:
+      return read && Inside(addr, len, value, spec.n);
+    case ArgKind::kOutFixed:
+      return !read && Inside(addr, len, value, spec.n);
+    case ArgKind::kIoctl:
+      return Inside(addr, len, value, IoctlSize(call_.args[spec.n]));
+    case ArgKind::kInStr:
+      return read && Inside(addr, len, value, UserStringSize(value, kMaxCopy));
+    case ArgKind::kOutSize:
+      return Inside(addr, len, value, sizeof(socklen_t));
+    case ArgKind::kOutBySize:
+      return !read && Inside(addr, len, value, sizes_[spec.n]);
+    case ArgKind::kInIov:
+    case ArgKind::kOutIov: {
+      const uint64_t count = call_.args[spec.n];
+      if (count > kMaxIovecs) return false;
+      if (read && Inside(addr, len, value, count * sizeof(iovec))) return true;
+      return read == (spec.kind == ArgKind::kInIov) && BuffersContain(value, count, addr, len);
+    }
+    case ArgKind::kInMsg:
+      return MessageContains(value, false, addr, len, access);
+    case ArgKind::kOutMsg:
+      return MessageContains(value, true, addr, len, access);
+  }
+  return false;
+}
+
+bool CallMemory::MessageContains(uint64_t header, bool receives, uint64_t addr, uint64_t len,
+                                 Access access) {
+  if (!message_readable_) return false;
+  const bool read = access == Access::kRead;
+  if (Inside(addr, len, header, sizeof(msghdr)) && (read || receives)) {
+    message_written_ |= !read;
+    return true;
+  }
+  if (message_.msg_iovlen > kMaxIovecs) return false;
+  if (read && Inside(addr, len, message_.msg_iov, message_.msg_iovlen * sizeof(iovec))) return true;
+  if (read == receives) return false;
+  return Inside(addr, len, message_.msg_name, message_.msg_namelen) ||
+         Inside(addr, len, message_.msg_control, message_.msg_controllen) ||
+         BuffersContain(reinterpret_cast<uint64_t>(message_.msg_iov), message_.msg_iovlen, addr,
+                        len);
+}
+
+void CallMemory::RestoreMessagePointers() {
+  if (!message_written_) return;
+  msghdr now;
+  if (!ReadUserMemory(&now, message_addr_, sizeof now)) return;
+  now.msg_name = message_.msg_name;
+  now.msg_iov = message_.msg_iov;
+  now.msg_iovlen = message_.msg_iovlen;
+  now.msg_control = message_.msg_control;
+  WriteUserMemory(message_addr_, &now, sizeof now);
+}
+
+}  // namespace rump::client

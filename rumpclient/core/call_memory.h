@@ -1,0 +1,51 @@
+// What memory a system call in flight lets the server read and write.
+#ifndef RUMPCLIENT_CORE_CALL_MEMORY_H_
+#define RUMPCLIENT_CORE_CALL_MEMORY_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "protocol/syscalls.h"
+#include "rumpclient/core/call.h"
+
+namespace rump::client {
+
+enum class Access { kRead, kWrite };  // by the server
+
+// Walks the call's row in the table of system calls. What the row's sizes are found in (socklen_t,
+// msghdr) is copied at the first look, before the server can have written to it: it cannot widen
+// its own rights by a COPYOUT. A call without a row has no memory.
+class CallMemory {
+ public:
+  // `call` must outlive this object.
+  explicit CallMemory(const Call& call) : call_(call), row_(FindSyscall(call.number)) {}
+
+  // Whether one argument's memory holds all of [addr, addr + len). Bad pointers in an iovec array
+  // or msghdr make it false, never a fault.
+  bool Contains(uint64_t addr, uint64_t len, Access access);
+
+  // The server may write to a msghdr for its lengths and flags, but must not leave other pointers
+  // in it for the program's next call. To be called when the call is over.
+  void RestoreMessagePointers();
+
+ private:
+  static constexpr size_t kMaxArgs = 6;
+
+  void Capture();
+  bool ArgContains(size_t arg, uint64_t addr, uint64_t len, Access access);
+  bool MessageContains(uint64_t header, bool receives, uint64_t addr, uint64_t len, Access access);
+
+  const Call& call_;
+  const SyscallSpec* const row_;
+  bool captured_ = false;
+  bool message_readable_ = false;
+  bool message_written_ = false;
+  uint64_t message_addr_ = 0;
+  msghdr message_ = {};
+  socklen_t sizes_[kMaxArgs] = {};  // by argument, of those that are kOutSize
+};
+
+}  // namespace rump::client
+
+#endif  // RUMPCLIENT_CORE_CALL_MEMORY_H_
