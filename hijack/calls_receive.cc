@@ -54,6 +54,12 @@ long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
   }
 }
 
+// A connection that came and went before it was looked at may have left something to read.
+bool HasBytes(int fd) {
+  char byte;
+  return RawSyscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, nullptr, nullptr) > 0;
+}
+
 // Receives where the bytes are not the host's. kPass: they are.
 Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
   if (!Identify(fd, hijacked)) return kPass;
@@ -61,7 +67,7 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
     case FdKind::kDatagram:
       return Done(ReceiveDatagram(*hijacked, msg, flags));
     case FdKind::kFresh:
-      if (Settle(hijacked) != StreamState::kUnconnected) return kPass;
+      if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) return kPass;
       return Done(PendingError(*hijacked, ENOTCONN));
     case FdKind::kListener:
       return Done(-ENOTCONN);

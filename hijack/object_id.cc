@@ -15,9 +15,9 @@
 namespace rump::hijack {
 namespace {
 
-// 0 for what is not a lower-case hexadecimal number in its shortest form.
+// 0 for what is no lower-case hexadecimal number of at most 64 bits.
 uint64_t ParseHex(std::string_view digits) {
-  if (digits.empty() || digits.size() > 15 || digits[0] == '0') return 0;
+  if (digits.size() > 16) return 0;
   uint64_t value = 0;
   for (const char c : digits) {
     unsigned digit;
@@ -48,7 +48,7 @@ long ObjectOf(int fd) {
   if (!name.starts_with(kHostNamePrefix)) return 0;
   const uint64_t object =
       ParseHex({name.data() + kHostNamePrefix.size(), name.size() - kHostNamePrefix.size()});
-  return object >= kFirstObjectId ? static_cast<long>(object) : 0;
+  return object >= kFirstObjectId && object <= INT64_MAX ? static_cast<long>(object) : 0;
 }
 
 }  // namespace rump::hijack
