@@ -29,13 +29,16 @@ R LibcResult(long result) {
 
 }  // namespace
 
-// Under names of their own to the compiler, as libc's headers declare the others.
+// Under names of their own to the compiler, as libc's headers declare the others. The second half
+// is a function apart, so that the first is a compare and a jump without a stack frame.
 #define ENTRY(gate, type, name, number, parameters, arguments, ...)                     \
-  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name); \
-  type Hijacked_##name parameters {                                                     \
-    if (gate) return real.name arguments;                                               \
+  [[gnu::noinline]] static type Dispatched_##name parameters {                          \
     const Outcome outcome = Dispatch(number, MakeArgs(__VA_ARGS__));                    \
     return outcome.handled ? LibcResult<type>(outcome.result) : real.name arguments;    \
+  }                                                                                     \
+  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name); \
+  type Hijacked_##name parameters {                                                     \
+    return gate ? real.name arguments : Dispatched_##name arguments;                    \
   }
 #include "hijack/entries.inc"
 #undef ENTRY
