@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <span>
@@ -90,6 +91,17 @@ std::span<const SyscallSpec> AllSyscalls();
 
 // The row of `number`, or nullptr. Constant time, safe in a signal handler.
 const SyscallSpec* FindSyscall(uint32_t number);
+
+// Bytes behind the argument of the ioctl(2) `request`, which the call may read and write.
+constexpr uint64_t IoctlSize(uint64_t request) {
+  // Numbers from before _IOC_SIZE say nothing of it: SIOC* have a struct ifreq at most, FIONREAD,
+  // FIONBIO, SIOCOUTQ and their like an int.
+  constexpr uint64_t kSocketType = 0x89;
+  constexpr uint64_t kIfreqSize = 40;
+  if (const uint64_t size = _IOC_SIZE(request); size != 0) return size;
+  if (_IOC_TYPE(request) == kSocketType) return kIfreqSize;
+  return _IOC_TYPE(request) == 'T' ? sizeof(int) : 0;
+}
 
 }  // namespace rump
 

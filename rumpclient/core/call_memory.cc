@@ -1,6 +1,5 @@
 #include "rumpclient/core/call_memory.h"
 
-#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -19,22 +18,6 @@ bool Inside(uint64_t addr, uint64_t len, uint64_t base, uint64_t size) {
 
 bool Inside(uint64_t addr, uint64_t len, const void* base, uint64_t size) {
   return Inside(addr, len, reinterpret_cast<uint64_t>(base), size);
-}
-
-// Bytes behind an ioctl's argument. The numbers from before _IOC_SIZE say nothing of it.
-uint64_t IoctlSize(uint64_t request) {
-  constexpr uint64_t kSocketType = 0x89;   // SIOC*: a struct ifreq at most
-  constexpr uint64_t kTerminalType = 'T';  // FIONREAD, FIONBIO, SIOCOUTQ and their like: an int
-  constexpr uint64_t kIfreqSize = 40;
-  if (const uint64_t size = _IOC_SIZE(request); size != 0) return size;
-  switch (_IOC_TYPE(request)) {
-    case kSocketType:
-      return kIfreqSize;
-    case kTerminalType:
-      return sizeof(int);
-    default:
-      return 0;
-  }
 }
 
 // Whether one of the `count` buffers that the iovec array at `array` names holds the range.

@@ -26,6 +26,9 @@ constexpr size_t kBusyPumps = 16;
 // would take, need megabytes here.
 constexpr int kBufferSize = 4 << 20;
 
+// How often objects without an S are checked for being closed.
+constexpr std::chrono::seconds kDeadCheck{1};
+
 void SetBufferSize(int fd, int bytes) {
   if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
@@ -125,6 +128,19 @@ void HostObjects::Release(uint64_t id) {
 
 void HostObjects::SweepClosed() {
   std::erase_if(objects_, [](const auto& entry) { return entry.second->HostClosed(); });
+}
+
+void HostObjects::WatchDead(uint64_t id) {
+  dead_.push_back(id);
+  if (dead_.size() == 1) loop_->After(kDeadCheck, [this] { CheckDead(); });
+}
+
+void HostObjects::CheckDead() {
+  std::erase_if(dead_, [this](uint64_t id) {
+    Release(id);
+    return !objects_.contains(id);
+  });
+  if (!dead_.empty()) loop_->After(kDeadCheck, [this] { CheckDead(); });
 }
 
 void HostObjects::Schedule(std::shared_ptr<HostSocket> object) {

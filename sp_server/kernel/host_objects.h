@@ -51,6 +51,9 @@ class HostObjects final : private EventLoop::Poller {
   void Settle() { settle_(); }
   void Schedule(std::shared_ptr<HostSocket> object);
   void Remove(uint64_t id) { objects_.erase(id); }
+  // Looks from time to time whether the program still has the C of `id`, which has no S any more
+  // that would tell.
+  void WatchDead(uint64_t id);
   // The buffer that all pumps share, one at a time.
   std::span<std::byte> buffer() { return buffer_; }
   // How many bytes one pump moves in its turn: fewer when many are ready, for fairness.
@@ -61,12 +64,14 @@ class HostObjects final : private EventLoop::Poller {
 
  private:
   EventLoop::Clock::duration Poll() override;
+  void CheckDead();
 
   EventLoop* const loop_;
   const std::function<void()> settle_;
   uint64_t next_id_;
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
+  std::vector<uint64_t> dead_;
   std::vector<std::byte> buffer_;
   size_t budget_;
 };

@@ -239,6 +239,7 @@ void HostSocket::Die() {
   objects_->loop().Unwatch(s_.get(), this);
   s_.reset();
   state_ = State::kDead;
+  objects_->WatchDead(id_);
 }
 
 void HostSocket::DatagramTaken() {

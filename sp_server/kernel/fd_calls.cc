@@ -1,0 +1,219 @@
+// System calls on file descriptors of any kind.
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "protocol/frame.h"
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/io_vectors.h"
+#include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/pipe.h"
+#include "sp_server/kernel/socket_data.h"
+#include "sp_server/kernel/syscalls.h"
+
+namespace rump {
+namespace {
+
+// Bytes of a write that are copied in and handed to the file at a time.
+constexpr size_t kWriteChunk = 64 * 1024;
+// F_SETFL changes these and ignores the rest.
+constexpr int kSettableFlags = O_NONBLOCK | O_APPEND | O_ASYNC;
+
+SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
+  if (arg.file->AsSocket() != nullptr) {
+    co_return co_await ReceiveData(context, arg, std::move(buffers), 0, nullptr);
+  }
+  for (;;) {
+    const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
+    const Result<size_t> n = arg.file->Read(ScratchBuffer().first(size));
+    if (n.ok()) {
+      buffers.Put(context, ScratchBuffer().first(*n));
+      co_return uint64_t{*n};
+    }
+    if (n.error() != Errno(EAGAIN)) co_return n.error();
+    const Errno waited = co_await WaitFor(context, arg, POLLIN, arg.may_block());
+    if (!waited.ok()) co_return waited;
+  }
+}
+
+SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
+  if (arg.file->AsSocket() != nullptr) {
+    co_return co_await SendData(context, arg, std::move(buffers), nullptr, 0);
+  }
+  std::vector<std::byte> chunk;
+  size_t written = 0;  // of chunk
+  do {
+    if (written == chunk.size()) {
+      chunk.resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
+      written = 0;
+      const Errno copied = co_await buffers.Peek(context, chunk);
+      if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
+    }
+    const Result<size_t> n = arg.file->Write(std::span(chunk).subspan(written));
+    if (n.ok()) {
+      written += *n;
+      buffers.Pass(*n);
+      continue;
+    }
+    Errno error = n.error();
+    if (error == Errno(EPIPE)) context.call().Raise(SIGPIPE);
+    if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLOUT, arg.may_block());
+    if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
+  } while (buffers.left() > 0);
+  co_return buffers.passed();
+}
+
+Result<uint64_t> Duplicate(CallContext& context, uint64_t fd, int min, bool close_on_exec) {
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(static_cast<int>(fd));
+  if (!file.ok()) return file.error();
+  const Result<int> copy = context.process().fds.Add(*file, close_on_exec, min);
+  if (!copy.ok()) return copy.error();
+  return static_cast<uint64_t>(*copy);
+}
+
+Result<uint64_t> DuplicateTo(CallContext& context, int from, int to, bool close_on_exec) {
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(from);
+  if (!file.ok()) return file.error();
+  const Errno error = context.process().fds.Set(to, *file, close_on_exec);
+  if (!error.ok()) return error;
+  return static_cast<uint64_t>(to);
+}
+
+SyscallTask MakePipeFds(CallContext& context, int flags) {
+  if ((flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0) co_return Errno(EINVAL);
+  auto [reader, writer] = MakePipe(flags & O_NONBLOCK);
+  FdTable& fds = context.process().fds;
+  const bool close_on_exec = (flags & O_CLOEXEC) != 0;
+  const Result<int> read_fd = fds.Add(std::move(reader), close_on_exec);
+  if (!read_fd.ok()) co_return read_fd.error();
+  const Result<int> write_fd = fds.Add(std::move(writer), close_on_exec);
+  if (!write_fd.ok()) {
+    (void)fds.Close(*read_fd);
+    co_return write_fd.error();
+  }
+  const int pair[2] = {*read_fd, *write_fd};
+  CopyOutObject(context, context.arg(0), pair);
+  co_return uint64_t{0};
+}
+
+}  // namespace
+
+SyscallTask SysRead(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  co_return co_await ReadFile(context, *arg, ClientBuffers(context.arg(1), context.arg(2)));
+}
+
+SyscallTask SysWrite(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  co_return co_await WriteFile(context, *arg, ClientBuffers(context.arg(1), context.arg(2)));
+}
+
+SyscallTask SysReadv(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
+  if (!buffers.ok()) co_return buffers.error();
+  co_return co_await ReadFile(context, *arg, *std::move(buffers));
+}
+
+SyscallTask SysWritev(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
+  if (!buffers.ok()) co_return buffers.error();
+  co_return co_await WriteFile(context, *arg, *std::move(buffers));
+}
+
+SyscallTask SysClose(CallContext& context) {
+  const Errno error = context.process().fds.Close(context.int_arg(0));
+  if (!error.ok()) co_return error;
+  co_return uint64_t{0};
+}
+
+SyscallTask SysDup(CallContext& context) {
+  co_return Duplicate(context, context.arg(0), 0, /*close_on_exec=*/false);
+}
+
+SyscallTask SysDup2(CallContext& context) {
+  const int from = context.int_arg(0);
+  const int to = context.int_arg(1);
+  if (from == to) {
+    const Result<std::shared_ptr<File>> file = context.process().fds.Get(from);
+    if (!file.ok()) co_return file.error();
+    co_return static_cast<uint64_t>(to);
+  }
+  co_return DuplicateTo(context, from, to, /*close_on_exec=*/false);
+}
+
+SyscallTask SysDup3(CallContext& context) {
+  const int flags = context.int_arg(2);
+  if ((flags & ~O_CLOEXEC) != 0 || context.int_arg(0) == context.int_arg(1)) {
+    co_return Errno(EINVAL);
+  }
+  co_return DuplicateTo(context, context.int_arg(0), context.int_arg(1), (flags & O_CLOEXEC) != 0);
+}
+
+SyscallTask SysFcntl(CallContext& context) {
+  FdTable& fds = context.process().fds;
+  const int fd = context.int_arg(0);
+  const Result<std::shared_ptr<File>> file = fds.Get(fd);
+  if (!file.ok()) co_return file.error();
+  const int value = context.int_arg(2);
+  switch (context.int_arg(1)) {
+    case F_DUPFD:
+      co_return Duplicate(context, context.arg(0), value, /*close_on_exec=*/false);
+    case F_DUPFD_CLOEXEC:
+      co_return Duplicate(context, context.arg(0), value, /*close_on_exec=*/true);
+    case F_GETFD:
+      co_return uint64_t{*fds.CloseOnExec(fd) ? FD_CLOEXEC : 0U};
+    case F_SETFD:
+      (void)fds.SetCloseOnExec(fd, (value & FD_CLOEXEC) != 0);
+      co_return uint64_t{0};
+    case F_GETFL:
+      co_return static_cast<uint64_t>((*file)->flags());
+    case F_SETFL:
+      (*file)->set_flags(((*file)->flags() & ~kSettableFlags) | (value & kSettableFlags));
+      co_return uint64_t{0};
+    default:
+      co_return Errno(EINVAL);
+  }
+}
+
+SyscallTask SysIoctl(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  const uint64_t request = context.arg(1);
+  std::vector<std::byte> memory(IoctlSize(request));
+  const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
+  if (!copied.ok()) co_return copied;
+  if (request == FIONBIO) {
+    int on = 0;
+    memcpy(&on, memory.data(), sizeof on);
+    const int flags = arg->file->flags();
+    arg->file->set_flags(on != 0 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+    co_return uint64_t{0};
+  }
+  const Errno error = arg->file->Ioctl(request, memory);
+  if (!error.ok()) co_return error;
+  context.call().CopyOut(context.arg(2), memory);
+  co_return uint64_t{0};
+}
+
+SyscallTask SysPipe(CallContext& context) { return MakePipeFds(context, 0); }
+
+SyscallTask SysPipe2(CallContext& context) { return MakePipeFds(context, context.int_arg(1)); }
+
+}  // namespace rump

@@ -1,0 +1,64 @@
+// The calls of the extension "hostfd": sockets behind descriptors of programs. All answer at once.
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/address_args.h"
+#include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/syscalls.h"
+
+namespace rump {
+
+SyscallTask SysHostSocket(CallContext& context) {
+  Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
+      context.int_arg(0), context.int_arg(1), context.int_arg(2), O_RDWR);
+  if (!socket.ok()) co_return socket.error();
+  Result<HostObjects::Created> created =
+      context.kernel().objects().Create(*std::move(socket));
+  if (!created.ok()) co_return created.error();
+  context.process().objects.insert(created->object->id());
+  context.call().AttachFd(std::move(created->c));
+  co_return created->object->id();
+}
+
+SyscallTask SysHostConnect(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  SocketAddress address;
+  if (const Errno error = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
+      !error.ok()) {
+    co_return error;
+  }
+  const bool notify = (context.arg(3) & kHostConnectNotify) != 0;
+  if (const Errno error = (*object)->Connect(address, notify); !error.ok()) co_return error;
+  co_return uint64_t{0};
+}
+
+SyscallTask SysHostConnectAbandon(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  co_return uint64_t{(*object)->AbandonConnect() ? 1U : 0U};
+}
+
+SyscallTask SysHostRelease(CallContext& context) {
+  // No right is needed: an object that still has a C stays, and one that has none goes anyway.
+  context.kernel().objects().Release(context.arg(0));
+  co_return uint64_t{0};
+}
+
+SyscallTask SysHostProve(CallContext& context) {
+  const UniqueFd c = context.call().TakeFd();
+  std::shared_ptr<HostSocket> object = context.kernel().objects().Find(context.arg(0));
+  if (object == nullptr) co_return Errno(EBADF);
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  if (!c.valid() || getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0 ||
+      cookie != object->c_cookie()) {
+    co_return Errno(EPERM);
+  }
+  context.process().objects.insert(object->id());
+  co_return uint64_t{0};
+}
+
+}  // namespace rump

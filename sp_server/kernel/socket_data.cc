@@ -1,0 +1,172 @@
+#include "sp_server/kernel/socket_data.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/address_args.h"
+#include "sp_server/kernel/kernel.h"
+
+namespace rump {
+namespace {
+
+// Bytes of a stream that are copied in and sent at a time; more than the longest datagram.
+constexpr size_t kSendChunk = 128 * 1024;
+
+// What the socket itself need not know: waiting and signals are the calls' business.
+constexpr int kCallFlags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITALL;
+
+// Layout of Linux's struct msghdr.
+struct ClientMsghdr {
+  uint64_t name = 0;
+  uint32_t name_len = 0;
+  uint32_t pad = 0;
+  uint64_t iov = 0;
+  uint64_t iov_count = 0;
+  uint64_t control = 0;
+  uint64_t control_len = 0;
+  int32_t flags = 0;
+  uint32_t pad2 = 0;
+};
+static_assert(sizeof(ClientMsghdr) == sizeof(msghdr));
+
+Result<FileArg> GetSocket(CallContext& context) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (arg.ok() && arg->file->AsSocket() == nullptr) return Errno(ENOTSOCK);
+  return arg;
+}
+
+}  // namespace
+
+SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers buffers, int flags,
+                        Received* received) {
+  Socket& socket = *arg.file->AsSocket();
+  const bool stream = socket.type() == SOCK_STREAM;
+  const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
+  const bool peek = (flags & MSG_PEEK) != 0;
+  // Nothing was asked of the stream, so there is nothing to wait for.
+  if (stream && buffers.left() == 0) co_return uint64_t{0};
+  for (;;) {
+    const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
+    Result<Received> r = socket.Receive(ScratchBuffer().first(size), flags & ~kCallFlags);
+    if (arg.object != nullptr && !stream && !peek) arg.object->DatagramTaken();
+    if (r.ok()) {
+      buffers.Put(context, ScratchBuffer().first(r->copied));
+      if (received != nullptr) *received = *r;
+      if (!stream) {
+        co_return uint64_t{(flags & MSG_TRUNC) != 0 ? r->length : r->copied};
+      }
+      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->copied > 0 && buffers.left() > 0;
+      if (!more) co_return buffers.passed();
+      continue;
+    }
+    Errno error = r.error();
+    if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLIN, may_block);
+    if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
+  }
+}
+
+SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buffers,
+                     const SocketAddress* to, int flags) {
+  Socket& socket = *arg.file->AsSocket();
+  const bool stream = socket.type() == SOCK_STREAM;
+  const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
+  if (!stream && buffers.left() > kSendChunk) co_return Errno(EMSGSIZE);
+  std::vector<std::byte> chunk;
+  size_t sent = 0;  // of chunk
+  do {
+    if (sent == chunk.size()) {
+      chunk.resize(std::min<uint64_t>(buffers.left(), kSendChunk));
+      sent = 0;
+      const Errno copied = co_await buffers.Peek(context, chunk);
+      if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
+    }
+    const Result<size_t> n =
+        socket.Send(std::span<const std::byte>(chunk).subspan(sent), to, flags & ~kCallFlags);
+    if (n.ok()) {
+      sent += *n;
+      buffers.Pass(*n);
+      continue;
+    }
+    Errno error = n.error();
+    if (error == Errno(EPIPE) && stream && (flags & MSG_NOSIGNAL) == 0) {
+      context.call().Raise(SIGPIPE);
+    }
+    if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLOUT, may_block);
+    if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
+  } while (buffers.left() > 0);
+  co_return buffers.passed();
+}
+
+SyscallTask SysSendto(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  SocketAddress to;
+  if (context.arg(4) != 0) {
+    const Errno error = co_await CopyInAddress(context, context.arg(4), context.arg(5), &to);
+    if (!error.ok()) co_return error;
+  }
+  co_return co_await SendData(context, *arg, ClientBuffers(context.arg(1), context.arg(2)), &to,
+                              context.int_arg(3));
+}
+
+SyscallTask SysRecvfrom(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  Received received;
+  const Result<uint64_t> n =
+      co_await ReceiveData(context, *arg, ClientBuffers(context.arg(1), context.arg(2)),
+                           context.int_arg(3), &received);
+  if (!n.ok()) co_return n.error();
+  const Errno error =
+      co_await CopyOutAddress(context, received.from, context.arg(4), context.arg(5));
+  if (!error.ok()) co_return error;
+  co_return *n;
+}
+
+SyscallTask SysSendmsg(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  ClientMsghdr header;
+  Errno error = co_await CopyInObject(context, context.arg(1), &header);
+  if (!error.ok()) co_return error;
+  SocketAddress to;
+  if (header.name != 0) {
+    error = co_await CopyInAddress(context, header.name, header.name_len, &to);
+    if (!error.ok()) co_return error;
+  }
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
+  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
+  co_return co_await SendData(context, *arg, *std::move(buffers), &to, context.int_arg(2));
+}
+
+SyscallTask SysRecvmsg(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  ClientMsghdr header;
+  const Errno error = co_await CopyInObject(context, context.arg(1), &header);
+  if (!error.ok()) co_return error;
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
+  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
+  Received received;
+  const Result<uint64_t> n = co_await ReceiveData(context, *arg, *std::move(buffers),
+                                                  context.int_arg(2), &received);
+  if (!n.ok()) co_return n.error();
+  const std::span<const std::byte> from = received.from.bytes();
+  if (header.name != 0) {
+    context.call().CopyOut(header.name, from.first(std::min<size_t>(from.size(), header.name_len)));
+    header.name_len = received.from.len;
+  }
+  header.control_len = 0;
+  header.flags = received.flags;
+  CopyOutObject(context, context.arg(1), header);
+  co_return *n;
+}
+
+}  // namespace rump

@@ -1,0 +1,120 @@
+#include "sp_server/kernel/syscalls.h"
+
+#include <sys/syscall.h>
+
+#include <unordered_map>
+#include <utility>
+
+#include "protocol/frame.h"
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/waits.h"
+
+namespace rump {
+namespace {
+
+const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
+  static const auto& handlers = *new std::unordered_map<uint32_t, SyscallHandler>{
+      {SYS_read, SysRead},
+      {SYS_write, SysWrite},
+      {SYS_close, SysClose},
+      {SYS_ioctl, SysIoctl},
+      {SYS_readv, SysReadv},
+      {SYS_writev, SysWritev},
+      {SYS_pipe, SysPipe},
+      {SYS_dup, SysDup},
+      {SYS_dup2, SysDup2},
+      {SYS_getpid, SysGetpid},
+      {SYS_socket, SysSocket},
+      {SYS_connect, SysConnect},
+      {SYS_accept, SysAccept},
+      {SYS_sendto, SysSendto},
+      {SYS_recvfrom, SysRecvfrom},
+      {SYS_sendmsg, SysSendmsg},
+      {SYS_recvmsg, SysRecvmsg},
+      {SYS_shutdown, SysShutdown},
+      {SYS_bind, SysBind},
+      {SYS_listen, SysListen},
+      {SYS_getsockname, SysGetsockname},
+      {SYS_getpeername, SysGetpeername},
+      {SYS_setsockopt, SysSetsockopt},
+      {SYS_getsockopt, SysGetsockopt},
+      {SYS_fcntl, SysFcntl},
+      {SYS_getppid, SysGetppid},
+      {SYS_accept4, SysAccept4},
+      {SYS_dup3, SysDup3},
+      {SYS_pipe2, SysPipe2},
+      {kSysHostSocket, SysHostSocket},
+      {kSysHostConnect, SysHostConnect},
+      {kSysHostConnectAbandon, SysHostConnectAbandon},
+      {kSysHostRelease, SysHostRelease},
+      {kSysHostProve, SysHostProve},
+      {kSysQuery, SysQuery},
+      {kSysHalt, SysHalt},
+  };
+  return handlers;
+}
+
+}  // namespace
+
+SyscallHandler FindHandler(uint32_t number) {
+  auto it = Handlers().find(number);
+  return it == Handlers().end() ? nullptr : it->second;
+}
+
+void StartSyscall(std::shared_ptr<CallContext> context) {
+  const SyscallSpec* spec = FindSyscall(context->call().number());
+  const SyscallHandler handler = FindHandler(context->call().number());
+  if (spec == nullptr || handler == nullptr) return context->call().Complete(Errno(ENOSYS), 0, 0);
+  if (context->call().nargs() < spec->nargs) {
+    return context->call().Complete(Errno(EINVAL), 0, 0);
+  }
+  CallContext& running = *context;
+  handler(running).Start([context = std::move(context)](const Result<uint64_t>& result) {
+    context->call().Complete(result.error(), result.ok() ? *result : 0, 0);
+  });
+}
+
+Result<std::shared_ptr<HostSocket>> GetObject(CallContext& context, uint64_t id) {
+  if (!context.process().objects.contains(id)) return Errno(EBADF);
+  std::shared_ptr<HostSocket> object = context.kernel().objects().Find(id);
+  if (object == nullptr) {
+    context.process().objects.erase(id);
+    return Errno(EBADF);
+  }
+  return object;
+}
+
+Result<FileArg> GetFile(CallContext& context, uint64_t fd) {
+  if (fd >= kFirstObjectId && static_cast<int64_t>(fd) >= 0) {
+    Result<std::shared_ptr<HostSocket>> object = GetObject(context, fd);
+    if (!object.ok()) return object.error();
+    return FileArg{(*object)->socket_ptr(), *object};
+  }
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(static_cast<int>(fd));
+  if (!file.ok()) return file.error();
+  return FileArg{*file, nullptr};
+}
+
+Task<Errno> CopyInBytes(CallContext& context, uint64_t addr, std::span<std::byte> destination) {
+  while (!destination.empty()) {
+    const std::span<std::byte> chunk = destination.first(std::min(destination.size(), kMaxCopy));
+    const Errno error = co_await CopyIn(context, context.kernel().loop(), addr, chunk);
+    if (!error.ok()) co_return error;
+    addr += chunk.size();
+    destination = destination.subspan(chunk.size());
+  }
+  co_return kOk;
+}
+
+std::span<std::byte> ScratchBuffer() {
+  static auto& buffer = *new std::vector<std::byte>(kMaxCopy);
+  return buffer;
+}
+
+Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block) {
+  if (!may_block) co_return Errno(EAGAIN);
+  co_return co_await Readiness(context, context.kernel().loop(), *arg.file, mask);
+}
+
+}  // namespace rump

@@ -1,0 +1,106 @@
+// Dispatch of system calls, and the handlers by family.
+#ifndef SP_SERVER_KERNEL_SYSCALLS_H_
+#define SP_SERVER_KERNEL_SYSCALLS_H_
+
+#include <stdint.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "protocol/errno.h"
+#include "sp_server/kernel/host_socket.h"
+#include "sp_server/kernel/process.h"
+#include "sp_server/kernel/task.h"
+
+namespace rump {
+
+// Runs the call and completes it, now or when what it waits for has happened.
+void StartSyscall(std::shared_ptr<CallContext> context);
+
+// A handler returns the call's first result, or its errno.
+using SyscallTask = Task<Result<uint64_t>>;
+using SyscallHandler = SyscallTask (*)(CallContext& context);
+
+// The handler of `number`, nullptr if the kernel has none. Each row of protocol/syscalls.h has one.
+SyscallHandler FindHandler(uint32_t number);
+
+// What a file descriptor argument names.
+struct FileArg {
+  std::shared_ptr<File> file;
+  // The host socket behind an object id, else nullptr. Calls on one never block: waiting is the
+  // program's own call on its end C.
+  std::shared_ptr<HostSocket> object;
+
+  bool may_block() const { return object == nullptr && !file->nonblocking(); }
+};
+// EBADF: closed, or an object that the process has not proved to hold.
+Result<FileArg> GetFile(CallContext& context, uint64_t fd);
+// The same for an object id alone.
+Result<std::shared_ptr<HostSocket>> GetObject(CallContext& context, uint64_t id);
+
+// Copies a whole argument in.
+Task<Errno> CopyInBytes(CallContext& context, uint64_t addr, std::span<std::byte> destination);
+template <typename T>
+Task<Errno> CopyInObject(CallContext& context, uint64_t addr, T* object) {
+  return CopyInBytes(context, addr, std::as_writable_bytes(std::span(object, 1)));
+}
+template <typename T>
+void CopyOutObject(CallContext& context, uint64_t addr, const T& object) {
+  context.call().CopyOut(addr, std::as_bytes(std::span(&object, 1)));
+}
+// A buffer that bytes to copy out are gathered in; valid until the caller suspends.
+std::span<std::byte> ScratchBuffer();
+
+// Waits until `file` has one of `mask`'s POLL* bits: kOk; EAGAIN if the call may not wait; EINTR.
+Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block);
+
+// Descriptors: fd_calls.cc.
+SyscallTask SysRead(CallContext& context);
+SyscallTask SysWrite(CallContext& context);
+SyscallTask SysReadv(CallContext& context);
+SyscallTask SysWritev(CallContext& context);
+SyscallTask SysClose(CallContext& context);
+SyscallTask SysDup(CallContext& context);
+SyscallTask SysDup2(CallContext& context);
+SyscallTask SysDup3(CallContext& context);
+SyscallTask SysFcntl(CallContext& context);
+SyscallTask SysIoctl(CallContext& context);
+SyscallTask SysPipe(CallContext& context);
+SyscallTask SysPipe2(CallContext& context);
+
+// Processes: process_calls.cc.
+SyscallTask SysGetpid(CallContext& context);
+SyscallTask SysGetppid(CallContext& context);
+
+// Sockets: socket_calls.cc; the data calls among them: socket_data_calls.cc.
+SyscallTask SysSocket(CallContext& context);
+SyscallTask SysBind(CallContext& context);
+SyscallTask SysListen(CallContext& context);
+SyscallTask SysAccept(CallContext& context);
+SyscallTask SysAccept4(CallContext& context);
+SyscallTask SysConnect(CallContext& context);
+SyscallTask SysGetsockname(CallContext& context);
+SyscallTask SysGetpeername(CallContext& context);
+SyscallTask SysGetsockopt(CallContext& context);
+SyscallTask SysSetsockopt(CallContext& context);
+SyscallTask SysShutdown(CallContext& context);
+SyscallTask SysSendto(CallContext& context);
+SyscallTask SysRecvfrom(CallContext& context);
+SyscallTask SysSendmsg(CallContext& context);
+SyscallTask SysRecvmsg(CallContext& context);
+
+// Sockets behind descriptors of programs: host_calls.cc.
+SyscallTask SysHostSocket(CallContext& context);
+SyscallTask SysHostConnect(CallContext& context);
+SyscallTask SysHostConnectAbandon(CallContext& context);
+SyscallTask SysHostRelease(CallContext& context);
+SyscallTask SysHostProve(CallContext& context);
+
+// The server itself: control_calls.cc.
+SyscallTask SysQuery(CallContext& context);
+SyscallTask SysHalt(CallContext& context);
+
+}  // namespace rump
+
+#endif  // SP_SERVER_KERNEL_SYSCALLS_H_

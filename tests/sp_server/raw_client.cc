@@ -1,0 +1,120 @@
+#include "tests/sp_server/raw_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace rump {
+namespace {
+// A server that has not answered by then never will.
+constexpr int kTimeoutMs = 20'000;
+}  // namespace
+
+RawClient::RawClient(const std::string& path) {
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return;
+  fd_ = std::move(fd);
+  char c;
+  while (ReadExactly(&c, 1)) {
+    banner_ += c;
+    if (c == '\n') return;
+  }
+  fd_.reset();
+}
+
+bool RawClient::ReadExactly(void* data, size_t size) {
+  char* out = static_cast<char*>(data);
+  while (size > 0) {
+    pollfd p{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    if (poll(&p, 1, kTimeoutMs) != 1) return false;
+    const ssize_t n = read(fd_.get(), out, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    out += n;
+    size -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+void RawClient::SendBytes(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (n <= 0) return;  // the server has closed: what it sent last is still to be read
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void RawClient::Send(FrameHeader header, std::string_view payload) {
+  header.len = kHeaderSize + payload.size();
+  std::string frame(kHeaderSize, '\0');
+  EncodeHeader(header, reinterpret_cast<std::byte*>(frame.data()));
+  frame += payload;
+  SendBytes(frame);
+}
+
+std::optional<RawFrame> RawClient::Receive() {
+  RawFrame frame;
+  if (!ReadExactly(&frame.header, kHeaderSize)) return std::nullopt;
+  if (frame.header.len < kHeaderSize || frame.header.len > kMaxFrame) return std::nullopt;
+  frame.payload.resize(frame.header.len - kHeaderSize);
+  if (!ReadExactly(frame.payload.data(), frame.payload.size())) return std::nullopt;
+  return frame;
+}
+
+bool RawClient::Guest(std::string_view command) {
+  Send({.reqno = next_reqno_++, .u = static_cast<uint32_t>(HandshakeKind::kGuest)},
+       std::string(command) + '\0');
+  const std::optional<RawFrame> answer = Receive();
+  return answer && answer->header.cls == FrameClass::kResponse &&
+         answer->payload == std::string(4, '\0');
+}
+
+uint64_t RawClient::SendCall(uint32_t number, std::initializer_list<uint64_t> args) {
+  std::string payload;
+  for (const uint64_t arg : args) {
+    payload.append(reinterpret_cast<const char*>(&arg), sizeof arg);
+  }
+  const uint64_t reqno = next_reqno_++;
+  Send({.reqno = reqno, .type = FrameType::kSyscall, .u = number}, payload);
+  return reqno;
+}
+
+SyscallResultPayload RawClient::CallResult(uint32_t number, std::initializer_list<uint64_t> args) {
+  std::string memory;
+  return Finish(SendCall(number, args), &memory);
+}
+
+SyscallResultPayload RawClient::Finish(uint64_t reqno, std::string* memory) {
+  while (const std::optional<RawFrame> frame = Receive()) {
+    CopyPayload range;
+    if (frame->header.cls == FrameClass::kRequest) {
+      if (frame->payload.size() < sizeof range) continue;  // RAISE
+      memcpy(&range, frame->payload.data(), sizeof range);
+      if (frame->header.type == FrameType::kCopyIn) {
+        const bool inside = range.addr <= memory->size() && range.len <= memory->size() - range.addr;
+        Send({.reqno = frame->header.reqno,
+              .cls = FrameClass::kResponse,
+              .type = FrameType::kCopyIn},
+             inside ? std::string_view(*memory).substr(range.addr, range.len) : "");
+      } else if (frame->header.type == FrameType::kCopyOut) {
+        memory->resize(std::max<size_t>(memory->size(), range.addr + range.len));
+        memory->replace(range.addr, range.len, frame->payload, sizeof range);
+      }
+    } else if (frame->header.reqno == reqno && frame->header.type == FrameType::kSyscall) {
+      SyscallResultPayload result;
+      memcpy(&result, frame->payload.data(), std::min(sizeof result, frame->payload.size()));
+      return result;
+    }
+  }
+  return {.error = -1};
+}
+
+}  // namespace rump

@@ -1,0 +1,61 @@
+// A client that speaks frames by hand: for what a well-behaved client would never send.
+#ifndef TESTS_SP_SERVER_RAW_CLIENT_H_
+#define TESTS_SP_SERVER_RAW_CLIENT_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/frame.h"
+#include "sp_server/loop/unique_fd.h"
+
+namespace rump {
+
+struct RawFrame {
+  FrameHeader header;
+  std::string payload;
+};
+
+class RawClient {
+ public:
+  // Connects to the unix socket at `path` and reads the banner.
+  explicit RawClient(const std::string& path);
+
+  const std::string& banner() const { return banner_; }
+  bool connected() const { return fd_.valid(); }
+  int fd() const { return fd_.get(); }
+
+  // Sends bytes as they are.
+  void SendBytes(std::string_view bytes);
+  // Sends a frame; header.len is computed.
+  void Send(FrameHeader header, std::string_view payload = {});
+  // The next frame from the server; nullopt when it closed the connection.
+  std::optional<RawFrame> Receive();
+  // True if the server closes the connection without another frame.
+  bool AtEnd() { return !Receive().has_value(); }
+
+  // GUEST handshake under `command`; true if it was granted.
+  bool Guest(std::string_view command = "test");
+  // Sends a system call; returns its reqno.
+  uint64_t SendCall(uint32_t number, std::initializer_list<uint64_t> args);
+  // The result of a call that needs no copies.
+  SyscallResultPayload CallResult(uint32_t number, std::initializer_list<uint64_t> args);
+  // Receives frames up to the response of `reqno`, serving each COPYIN with `memory` (addresses are
+  // offsets into it) and each COPYOUT into it.
+  SyscallResultPayload Finish(uint64_t reqno, std::string* memory);
+  void Close() { fd_.reset(); }
+
+ private:
+  bool ReadExactly(void* data, size_t size);
+
+  UniqueFd fd_;
+  std::string banner_;
+  uint64_t next_reqno_ = 1;
+};
+
+}  // namespace rump
+
+#endif  // TESTS_SP_SERVER_RAW_CLIENT_H_
