@@ -223,6 +223,25 @@ void Connection::Abandon() {
   end_ = 0;
 }
 
+long Connection::MoveFd() {
+  for (;;) {
+    {
+      FutexLockGuard guard(&lock_);
+      if (!reading_) {
+        FutexLockGuard send_guard(&send_lock_);
+        if (!open()) return -EBADF;
+        const int old = fd();
+        const long moved = RawSyscall(SYS_fcntl, old, F_DUPFD_CLOEXEC, old + 1);
+        if (moved < 0) return moved;
+        fd_.store(static_cast<int>(moved), std::memory_order_relaxed);
+        Close(old);
+        return 0;
+      }
+    }
+    RawSyscall(SYS_sched_yield);
+  }
+}
+
 long Connection::Transact(Pending* pending, uint32_t u, const void* payload, size_t payload_size,
                           int send_fd) {
   {

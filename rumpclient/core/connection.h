@@ -58,6 +58,10 @@ class Connection {
   // a fork, where those threads do not exist.
   void Abandon();
 
+  // Moves the descriptor to another number, close-on-exec, and frees the one it has: for a program
+  // that wants that number. 0 or -errno (EBADF if not open). Waits for calls in flight.
+  long MoveFd();
+
   // True from Open until the connection is lost.
   bool open() const { return fd_.load(std::memory_order_relaxed) >= 0; }
   // The descriptor, -1 if not open: for callers that must keep it from being closed.

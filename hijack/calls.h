@@ -1,0 +1,56 @@
+// The system calls that the dispatcher knows, one function each.
+#ifndef HIJACK_CALLS_H_
+#define HIJACK_CALLS_H_
+
+#include <string_view>
+
+#include "hijack/config.h"
+#include "hijack/outcome.h"
+
+namespace rump::hijack {
+
+// Which sockets are to be ours. Before it is called none is.
+void ConfigureSockets(const HijackConfig& config);
+
+// calls_socket.cc: what makes sockets and connections.
+Outcome CallSocket(const Args& args);
+Outcome CallSocketpair(const Args& args);
+Outcome CallListen(const Args& args);
+Outcome CallConnect(const Args& args);
+Outcome CallAccept(const Args& args);
+Outcome CallAccept4(const Args& args);
+Outcome CallShutdown(const Args& args);
+
+// calls_options.cc: names, options, ioctl.
+Outcome CallBind(const Args& args);
+Outcome CallGetsockname(const Args& args);
+Outcome CallGetpeername(const Args& args);
+Outcome CallGetsockopt(const Args& args);
+Outcome CallSetsockopt(const Args& args);
+Outcome CallIoctl(const Args& args);
+
+// calls_receive.cc
+Outcome CallRead(const Args& args);
+Outcome CallReadv(const Args& args);
+Outcome CallRecvfrom(const Args& args);
+Outcome CallRecvmsg(const Args& args);
+Outcome CallRecvmmsg(const Args& args);
+
+// calls_send.cc
+Outcome CallWrite(const Args& args);
+Outcome CallWritev(const Args& args);
+Outcome CallSendto(const Args& args);
+Outcome CallSendmsg(const Args& args);
+Outcome CallSendmmsg(const Args& args);
+
+// calls_descriptor.cc: what gives numbers another meaning.
+Outcome CallClose(const Args& args);
+Outcome CallCloseRange(const Args& args);
+Outcome CallDup(const Args& args);
+Outcome CallDup2(const Args& args);
+Outcome CallDup3(const Args& args);
+Outcome CallFcntl(const Args& args);
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_CALLS_H_

@@ -1,0 +1,119 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+#include "hijack/calls.h"
+#include "hijack/fd_cache.h"
+#include "hijack/object_id.h"
+#include "hijack/real.h"
+#include "hijack/session.h"
+#include "protocol/syscalls.h"
+
+namespace rump::hijack {
+namespace {
+
+// What the server is told when a number is about to lose its descriptor. Ports must be free once
+// close(2) has returned, while the kernel's own notice to the server may come later.
+class Departure {
+ public:
+  explicit Departure(int fd) {
+    const FdKind kind = fd_cache.Get(fd);
+    // Without a connection there is nobody to tell: a program that only inherited a socket does not
+    // get one for closing it. A connected stream's end needs no words.
+    if (kind != FdKind::kHost && kind != FdKind::kConnected && session.connected()) {
+      object_ = ObjectOf(fd);
+    }
+    // Before the number is free, since another thread may get it at once.
+    fd_cache.Forget(fd);
+  }
+
+  void Report() const {
+    if (object_ > 0) session.Request(-1, static_cast<uint64_t>(object_), kSysHostRelease);
+  }
+
+ private:
+  long object_ = 0;
+};
+
+long Close(int fd) {
+  if (session.Owns(fd)) return -EBADF;
+  const Departure departure(fd);
+  const long r = KernelResult(real.close(fd));
+  if (r == 0) departure.Report();
+  return r;
+}
+
+template <typename F>
+long DupOnto(int fd, int target, F real_dup) {
+  if (fd == target) return KernelResult(real_dup());
+  if (session.Owns(fd)) return -EBADF;
+  if (session.Owns(target)) {
+    if (const long error = session.MoveFd(); error != 0) return error;
+  }
+  const Departure departure(target);
+  const long r = KernelResult(real_dup());
+  if (r >= 0) departure.Report();
+  return r;
+}
+
+long RememberNothing(long fd) {
+  if (fd >= 0) fd_cache.Forget(static_cast<int>(fd));
+  return fd;
+}
+
+long CloseRange(unsigned first, unsigned last, int flags) {
+  if (first > last) return -EINVAL;
+  if ((flags & CLOSE_RANGE_CLOEXEC) != 0) return KernelResult(real.close_range(first, last, flags));
+  const int highest = fd_cache.highest();
+  for (int64_t fd = first; fd <= highest && fd <= int64_t{last}; ++fd) {
+    const FdKind kind = fd_cache.Get(static_cast<int>(fd));
+    if (kind > FdKind::kConnected) Close(static_cast<int>(fd));
+  }
+  fd_cache.ForgetRange(first, last);
+  const int own = session.own_fd();
+  if (own < 0 || static_cast<unsigned>(own) < first || static_cast<unsigned>(own) > last) {
+    return KernelResult(real.close_range(first, last, flags));
+  }
+  const auto kept = static_cast<unsigned>(own);
+  long r = 0;
+  if (kept > first) r = KernelResult(real.close_range(first, kept - 1, flags));
+  if (r == 0 && kept < last) r = KernelResult(real.close_range(kept + 1, last, flags));
+  return r;
+}
+
+}  // namespace
+
+Outcome CallClose(const Args& args) { return Done(Close(args.fd())); }
+
+Outcome CallCloseRange(const Args& args) {
+  return Done(CloseRange(args.get<unsigned>(0), args.get<unsigned>(1), args.get<int>(2)));
+}
+
+Outcome CallDup(const Args& args) {
+  return Done(RememberNothing(KernelResult(real.dup(args.fd()))));
+}
+
+Outcome CallDup2(const Args& args) {
+  const int fd = args.fd();
+  const int target = args.get<int>(1);
+  return Done(DupOnto(fd, target, [&] { return real.dup2(fd, target); }));
+}
+
+Outcome CallDup3(const Args& args) {
+  const int fd = args.fd();
+  const int target = args.get<int>(1);
+  return Done(DupOnto(fd, target, [&] { return real.dup3(fd, target, args.get<int>(2)); }));
+}
+
+Outcome CallFcntl(const Args& args) {
+  const int command = args.get<int>(1);
+  const long r = KernelResult(real.fcntl64(args.fd(), command, args.get<long>(2)));
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) RememberNothing(r);
+  return Done(r);
+}
+
+}  // namespace rump::hijack

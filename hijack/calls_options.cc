@@ -1,0 +1,100 @@
+#include <asm/sockios.h>
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <initializer_list>
+
+#include "hijack/calls.h"
+#include "hijack/hijacked_fd.h"
+
+namespace rump::hijack {
+namespace {
+
+// The same call on the object of `fd`, with the arguments behind the descriptor.
+Outcome Forward(uint32_t number, int fd, std::initializer_list<uint64_t> arguments) {
+  HijackedFd hijacked;
+  if (!Identify(fd, &hijacked)) return kPass;
+  return Done(hijacked.Request(number, arguments));
+}
+
+// Whether an option governs how long calls wait: waiting is done on the program's end.
+bool IsWaitOption(int level, int option) {
+  if (level != SOL_SOCKET) return false;
+  switch (option) {
+    case SO_RCVTIMEO_OLD:
+    case SO_RCVTIMEO_NEW:
+    case SO_SNDTIMEO_OLD:
+    case SO_SNDTIMEO_NEW:
+    case SO_RCVLOWAT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether a request of ioctl(2) is about the descriptor, the same for every kind of socket.
+bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
+  constexpr unsigned long kSocketRequests = 0x8900;
+  switch (request) {
+    case FIOSETOWN:
+    case SIOCSPGRP:
+    case FIOGETOWN:
+    case SIOCGPGRP:
+      return true;
+    case FIONREAD:
+      return hijacked.kind == FdKind::kConnected;
+    case TIOCOUTQ:
+      return false;
+    default:
+      return (request & ~0xfful) != kSocketRequests;
+  }
+}
+
+}  // namespace
+
+Outcome CallBind(const Args& args) {
+  return Forward(SYS_bind, args.fd(), {args.slot[1], args.slot[2]});
+}
+
+Outcome CallGetsockname(const Args& args) {
+  return Forward(SYS_getsockname, args.fd(), {args.slot[1], args.slot[2]});
+}
+
+Outcome CallGetpeername(const Args& args) {
+  return Forward(SYS_getpeername, args.fd(), {args.slot[1], args.slot[2]});
+}
+
+Outcome CallGetsockopt(const Args& args) {
+  const int level = args.get<int>(1);
+  const int option = args.get<int>(2);
+  if (IsWaitOption(level, option)) return kPass;
+  const Outcome outcome =
+      Forward(SYS_getsockopt, args.fd(), {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+  if (!outcome.handled || outcome.result != 0) return outcome;
+  HijackedFd hijacked;
+  if (level == SOL_SOCKET && option == SO_ERROR && Identify(args.fd(), &hijacked) &&
+      hijacked.kind == FdKind::kFresh) {
+    // How programs learn that a connection made in the background stands.
+    Settle(&hijacked);
+  }
+  return outcome;
+}
+
+Outcome CallSetsockopt(const Args& args) {
+  if (IsWaitOption(args.get<int>(1), args.get<int>(2))) return kPass;
+  return Forward(SYS_setsockopt, args.fd(),
+                 {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+}
+
+Outcome CallIoctl(const Args& args) {
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  const unsigned long request = args.get<unsigned>(1);
+  if (request == FIONREAD && hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+  if (IsHostIoctl(hijacked, request)) return kPass;
+  return Done(hijacked.Request(SYS_ioctl, {request, args.slot[2]}));
+}
+
+}  // namespace rump::hijack

@@ -1,0 +1,200 @@
+#include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "hijack/calls.h"
+#include "hijack/fd_cache.h"
+#include "hijack/hijacked_fd.h"
+#include "hijack/message.h"
+#include "hijack/real.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+using client::RawSyscall;
+
+// One try at the server's queue.
+long RequestReceive(const HijackedFd& hijacked, msghdr* msg, int flags) {
+  flags |= MSG_DONTWAIT;
+  // A plain buffer needs fewer exchanges than a header that names it.
+  if (msg->msg_iovlen != 1 || msg->msg_controllen != 0 || (flags & MSG_ERRQUEUE) != 0) {
+    return hijacked.Request(SYS_recvmsg, {ToSlot(msg), ToSlot(flags)});
+  }
+  const size_t room = msg->msg_iov[0].iov_len;
+  const bool named = msg->msg_name != nullptr;
+  const long r = hijacked.Request(
+      SYS_recvfrom, {ToSlot(msg->msg_iov[0].iov_base), room, ToSlot(flags | MSG_TRUNC),
+                     ToSlot(msg->msg_name), named ? ToSlot(&msg->msg_namelen) : 0});
+  if (r < 0) return r;
+  const auto size = static_cast<size_t>(r);
+  msg->msg_flags = size > room ? MSG_TRUNC : 0;
+  return size > room && (flags & MSG_TRUNC) == 0 ? static_cast<long>(room) : r;
+}
+
+// The server keeps one byte on its end while the queue holds something: that byte is what to wait
+// for, in host calls that keep their signals, timeouts and cancellation.
+long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
+  if ((flags & MSG_ERRQUEUE) != 0) return RequestReceive(hijacked, msg, flags);
+  int look = flags & MSG_PEEK;
+  for (;;) {
+    char byte;
+    long r = RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_DONTWAIT | look, nullptr, nullptr);
+    if (r == -EAGAIN) {
+      if ((flags & MSG_DONTWAIT) != 0) return r;
+      r = KernelResult(real.recv(hijacked.fd, &byte, 1, MSG_PEEK));
+      if (r > 0) continue;
+    }
+    if (r < 0) return r;
+    if (r == 0) return -ENOTCONN;
+    r = RequestReceive(hijacked, msg, flags);
+    if (r != -EAGAIN) return r;
+    // Somebody else got the datagram: the byte is stale, and a peek must not find it again.
+    look = 0;
+  }
+}
+
+// A connection that came and went before it was looked at may have left something to read.
+bool HasBytes(int fd) {
+  char byte;
+  return RawSyscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, nullptr, nullptr) > 0;
+}
+
+// Receives where the bytes are not the host's. kPass: they are.
+Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
+  if (!Identify(fd, hijacked)) return kPass;
+  switch (hijacked->kind) {
+    case FdKind::kDatagram:
+      return Done(ReceiveDatagram(*hijacked, msg, flags));
+    case FdKind::kFresh:
+      if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) return kPass;
+      return Done(PendingError(*hijacked, ENOTCONN));
+    case FdKind::kListener:
+      return Done(-ENOTCONN);
+    default:
+      return kPass;
+  }
+}
+
+// Numbers that came in a host message meant something else before.
+void ForgetReceived(msghdr* msg) {
+  for (cmsghdr* c = CMSG_FIRSTHDR(msg); c != nullptr; c = CMSG_NXTHDR(msg, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const int* fds = reinterpret_cast<const int*>(CMSG_DATA(c));
+    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) fd_cache.Forget(fds[i]);
+  }
+}
+
+// A connected stream has neither addresses nor control data to give, unlike its end C.
+long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
+  msghdr bare = {};
+  bare.msg_iov = msg->msg_iov;
+  bare.msg_iovlen = msg->msg_iovlen;
+  const long r = KernelResult(real.recvmsg(fd, &bare, flags));
+  if (r < 0) return r;
+  msg->msg_namelen = 0;
+  msg->msg_controllen = 0;
+  msg->msg_flags = bare.msg_flags;
+  return r;
+}
+
+long ReceiveMessage(int fd, msghdr* msg, int flags) {
+  HijackedFd hijacked;
+  const Outcome outcome = Receive(fd, msg, flags, &hijacked);
+  if (outcome.handled) return outcome.result;
+  if (hijacked.object != 0) return ReceiveStreamMessage(fd, msg, flags);
+  const long r = KernelResult(real.recvmsg(fd, msg, flags));
+  if (r >= 0) ForgetReceived(msg);
+  return r;
+}
+
+bool Expired(const timespec& deadline) {
+  timespec now;
+  RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  return now.tv_sec != deadline.tv_sec ? now.tv_sec > deadline.tv_sec
+                                       : now.tv_nsec >= deadline.tv_nsec;
+}
+
+// As recvmmsg(2): the timeout is looked at after each message only.
+long ReceiveMessages(int fd, mmsghdr* msgs, unsigned count, int flags, const timespec* timeout) {
+  timespec deadline = {};
+  if (timeout != nullptr) {
+    RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += timeout->tv_sec;
+    deadline.tv_nsec += timeout->tv_nsec;
+    if (deadline.tv_nsec >= 1'000'000'000) {
+      deadline.tv_nsec -= 1'000'000'000;
+      ++deadline.tv_sec;
+    }
+  }
+  unsigned done = 0;
+  while (done < count) {
+    const long r = ReceiveMessage(fd, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
+    if (r < 0) return done > 0 ? static_cast<long>(done) : r;
+    msgs[done++].msg_len = static_cast<unsigned>(r);
+    if ((flags & MSG_WAITFORONE) != 0) flags |= MSG_DONTWAIT;
+    if (timeout != nullptr && Expired(deadline)) break;
+  }
+  return done;
+}
+
+Outcome ReceiveBuffer(int fd, void* buffer, size_t size, int flags) {
+  BufferMessage msg(buffer, size, nullptr, 0);
+  HijackedFd hijacked;
+  return Receive(fd, msg.header(), flags, &hijacked);
+}
+
+}  // namespace
+
+Outcome CallRead(const Args& args) {
+  return ReceiveBuffer(args.fd(), args.get<void*>(1), args.slot[2], 0);
+}
+
+Outcome CallReadv(const Args& args) {
+  msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
+  HijackedFd hijacked;
+  return Receive(args.fd(), &msg, 0, &hijacked);
+}
+
+Outcome CallRecvfrom(const Args& args) {
+  const int fd = args.fd();
+  auto* buffer = args.get<void*>(1);
+  const size_t size = args.slot[2];
+  const int flags = args.get<int>(3);
+  auto* name = args.get<sockaddr*>(4);
+  auto* name_len = args.get<socklen_t*>(5);
+  if (name == nullptr || name_len == nullptr) return ReceiveBuffer(fd, buffer, size, flags);
+
+  BufferMessage msg(buffer, size, name, *name_len);
+  HijackedFd hijacked;
+  Outcome outcome = Receive(fd, msg.header(), flags, &hijacked);
+  if (!outcome.handled) {
+    if (hijacked.object == 0) return kPass;
+    msg.header()->msg_namelen = 0;
+    outcome = Done(KernelResult(real.recv(fd, buffer, size, flags)));
+  }
+  if (outcome.result >= 0) *name_len = msg.header()->msg_namelen;
+  return outcome;
+}
+
+Outcome CallRecvmsg(const Args& args) {
+  auto* msg = args.get<msghdr*>(1);
+  if (msg == nullptr) return kPass;
+  return Done(ReceiveMessage(args.fd(), msg, args.get<int>(2)));
+}
+
+Outcome CallRecvmmsg(const Args& args) {
+  const int fd = args.fd();
+  auto* msgs = args.get<mmsghdr*>(1);
+  const auto count = args.get<unsigned>(2);
+  const int flags = args.get<int>(3);
+  auto* timeout = args.get<timespec*>(4);
+  HijackedFd hijacked;
+  if (Identify(fd, &hijacked)) return Done(ReceiveMessages(fd, msgs, count, flags, timeout));
+  const long r = KernelResult(real.recvmmsg(fd, msgs, count, flags, timeout));
+  for (long i = 0; i < r; ++i) ForgetReceived(&msgs[i].msg_hdr);
+  return Done(r);
+}
+
+}  // namespace rump::hijack

@@ -1,0 +1,118 @@
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "hijack/calls.h"
+#include "hijack/hijacked_fd.h"
+#include "hijack/message.h"
+#include "hijack/real.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+using client::RawSyscall;
+
+// What a write that nobody will read ends with.
+long BrokenPipe(long error, int flags) {
+  if (error == -EPIPE && (flags & MSG_NOSIGNAL) == 0) {
+    RawSyscall(SYS_tgkill, RawSyscall(SYS_getpid), RawSyscall(SYS_gettid), SIGPIPE);
+  }
+  return error;
+}
+
+long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
+  const uint64_t request_flags = ToSlot(flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+  // A plain buffer needs fewer exchanges than a header that names it.
+  if (msg->msg_iovlen != 1 || msg->msg_controllen != 0) {
+    return hijacked.Request(SYS_sendmsg, {ToSlot(msg), request_flags});
+  }
+  const uint64_t name_len = msg->msg_name != nullptr ? msg->msg_namelen : 0;
+  return hijacked.Request(SYS_sendto, {ToSlot(msg->msg_iov[0].iov_base), msg->msg_iov[0].iov_len,
+                                       request_flags, ToSlot(msg->msg_name), name_len});
+}
+
+// Sends where the bytes are not the host's. kPass: they are.
+Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
+  if (!Identify(fd, hijacked)) return kPass;
+  switch (hijacked->kind) {
+    case FdKind::kDatagram:
+      return Done(BrokenPipe(SendDatagram(*hijacked, msg, flags), flags));
+    case FdKind::kFresh:
+      if (Settle(hijacked) != StreamState::kUnconnected) return kPass;
+      return Done(BrokenPipe(PendingError(*hijacked, EPIPE), flags));
+    case FdKind::kListener:
+      return Done(BrokenPipe(-EPIPE, flags));
+    default:
+      return kPass;
+  }
+}
+
+// A connected stream takes no address and no control data; descriptors above all must not get to
+// the server.
+long SendMessage(int fd, const msghdr* msg, int flags) {
+  HijackedFd hijacked;
+  const Outcome outcome = Send(fd, msg, flags, &hijacked);
+  if (outcome.handled) return outcome.result;
+  if (hijacked.object == 0) return KernelResult(real.sendmsg(fd, msg, flags));
+  msghdr bare = {};
+  bare.msg_iov = msg->msg_iov;
+  bare.msg_iovlen = msg->msg_iovlen;
+  return KernelResult(real.sendmsg(fd, &bare, flags));
+}
+
+Outcome SendBuffer(int fd, const void* buffer, size_t size, int flags) {
+  BufferMessage msg(buffer, size, nullptr, 0);
+  HijackedFd hijacked;
+  return Send(fd, msg.header(), flags, &hijacked);
+}
+
+}  // namespace
+
+Outcome CallWrite(const Args& args) {
+  return SendBuffer(args.fd(), args.get<const void*>(1), args.slot[2], 0);
+}
+
+Outcome CallWritev(const Args& args) {
+  const msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
+  HijackedFd hijacked;
+  return Send(args.fd(), &msg, 0, &hijacked);
+}
+
+Outcome CallSendto(const Args& args) {
+  const int fd = args.fd();
+  const auto* buffer = args.get<const void*>(1);
+  const size_t size = args.slot[2];
+  const int flags = args.get<int>(3);
+  const auto* name = args.get<const sockaddr*>(4);
+  if (name == nullptr) return SendBuffer(fd, buffer, size, flags);
+
+  BufferMessage msg(buffer, size, name, args.get<socklen_t>(5));
+  HijackedFd hijacked;
+  const Outcome outcome = Send(fd, msg.header(), flags, &hijacked);
+  if (outcome.handled || hijacked.object == 0) return outcome;
+  return Done(KernelResult(real.send(fd, buffer, size, flags)));
+}
+
+Outcome CallSendmsg(const Args& args) {
+  const auto* msg = args.get<const msghdr*>(1);
+  if (msg == nullptr) return kPass;
+  return Done(SendMessage(args.fd(), msg, args.get<int>(2)));
+}
+
+Outcome CallSendmmsg(const Args& args) {
+  const int fd = args.fd();
+  auto* msgs = args.get<mmsghdr*>(1);
+  const auto count = args.get<unsigned>(2);
+  HijackedFd hijacked;
+  if (!Identify(fd, &hijacked)) return kPass;
+  unsigned done = 0;
+  while (done < count) {
+    const long r = SendMessage(fd, &msgs[done].msg_hdr, args.get<int>(3));
+    if (r < 0) return Done(done > 0 ? static_cast<long>(done) : r);
+    msgs[done++].msg_len = static_cast<unsigned>(r);
+  }
+  return Done(done);
+}
+
+}  // namespace rump::hijack

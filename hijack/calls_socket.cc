@@ -1,0 +1,188 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+
+#include "hijack/calls.h"
+#include "hijack/fd_cache.h"
+#include "hijack/hijacked_fd.h"
+#include "hijack/process_page.h"
+#include "hijack/real.h"
+#include "hijack/session.h"
+#include "protocol/syscalls.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+using client::RawSyscall;
+
+constinit HijackConfig config;
+constinit bool configured = false;
+
+// Gives a new descriptor, which is close-on-exec and blocking, the flags of socket(2) and
+// accept4(2).
+void SetFlags(int fd, int flags) {
+  if ((flags & SOCK_CLOEXEC) == 0) RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
+  if ((flags & SOCK_NONBLOCK) != 0) RawSyscall(SYS_fcntl, fd, F_SETFL, O_RDWR | O_NONBLOCK);
+}
+
+void Remember(int fd, FdKind kind) {
+  if (OwnMemory()) {
+    fd_cache.Set(fd, kind);
+  } else {
+    fd_cache.Forget(fd);
+  }
+}
+
+// The outcome of a connection that was being made: 0 or -errno.
+long FinishConnect(HijackedFd* hijacked, uint8_t outcome) {
+  if (outcome != 0) return -long{outcome};
+  BecomeConnected(hijacked);
+  return 0;
+}
+
+// Waits until the server says by a byte what became of the connection. The wait is the host's, with
+// its signals, timeouts and cancellation.
+long AwaitConnect(HijackedFd* hijacked) {
+  uint8_t outcome = 0;
+  const long r = KernelResult(real.recv(hijacked->fd, &outcome, 1, 0));
+  if (r == 1) return FinishConnect(hijacked, outcome);
+  if (r == 0) return -ENETDOWN;
+  // From here on the connection is made in the background, unless it was just decided.
+  if (hijacked->Request(kSysHostConnectAbandon) == 1) {
+    const long late =
+        RawSyscall(SYS_recvfrom, hijacked->fd, &outcome, 1, MSG_DONTWAIT, nullptr, nullptr);
+    if (late == 1) return FinishConnect(hijacked, outcome);
+  }
+  return r == -EAGAIN ? -EINPROGRESS : r;
+}
+
+long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
+  const long flags = RawSyscall(SYS_fcntl, hijacked->fd, F_GETFL);
+  const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
+  const long r = hijacked->Request(
+      kSysHostConnect, {addr, len, blocking ? uint64_t{kHostConnectNotify} : uint64_t{0}});
+  if (r == 0) return FinishConnect(hijacked, 0);
+  if (r == -EINPROGRESS && blocking) return AwaitConnect(hijacked);
+  return r;
+}
+
+bool IsListener(HijackedFd* hijacked) {
+  if (hijacked->kind == FdKind::kListener) return true;
+  // Another process that shares the socket may have made it one.
+  int listens = 0;
+  socklen_t len = sizeof listens;
+  const long r = hijacked->Request(SYS_getsockopt,
+                                   {SOL_SOCKET, SO_ACCEPTCONN, ToSlot(&listens), ToSlot(&len)});
+  if (r < 0 || listens == 0) return false;
+  Remember(hijacked->fd, FdKind::kListener);
+  return true;
+}
+
+long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags) {
+  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return -EINVAL;
+  if (listener->kind == FdKind::kDatagram) return -EOPNOTSUPP;
+  if (!IsListener(listener)) return -EINVAL;
+  AcceptRecord record;
+  iovec iov = {&record, sizeof record};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg = {};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  const long r = KernelResult(real.recvmsg(listener->fd, &msg, MSG_CMSG_CLOEXEC));
+  if (r < 0) return r;
+  if (r == 0) return -EINVAL;
+  const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
+  if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return -EMFILE;
+  int fd;
+  memcpy(&fd, CMSG_DATA(cmsg), sizeof fd);
+  if (r != sizeof record || record.peer_len > sizeof record.peer) {
+    RawSyscall(SYS_close, fd);
+    return -ECONNABORTED;
+  }
+  SetFlags(fd, flags);
+  Remember(fd, FdKind::kConnected);
+  if (addr != nullptr && addr_len != nullptr) {
+    memcpy(addr, record.peer, std::min<size_t>(*addr_len, record.peer_len));
+    *addr_len = record.peer_len;
+  }
+  return fd;
+}
+
+}  // namespace
+
+void ConfigureSockets(const HijackConfig& new_config) {
+  config = new_config;
+  configured = true;
+}
+
+Outcome CallSocket(const Args& args) {
+  const int domain = args.get<int>(0);
+  if (!configured || !HijacksDomain(config, domain)) return kPass;
+  constexpr int kFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+  const int type = args.get<int>(1);
+  const long fd = session.NewSocket(domain, type & ~kFlags, args.get<int>(2));
+  if (fd < 0) return Done(fd);
+  SetFlags(static_cast<int>(fd), type);
+  Remember(static_cast<int>(fd),
+           (type & ~kFlags) == SOCK_STREAM ? FdKind::kFresh : FdKind::kDatagram);
+  return Done(fd);
+}
+
+Outcome CallSocketpair(const Args& args) {
+  int* fds = args.get<int*>(3);
+  const long r =
+      KernelResult(real.socketpair(args.get<int>(0), args.get<int>(1), args.get<int>(2), fds));
+  if (r == 0) {
+    fd_cache.Forget(fds[0]);
+    fd_cache.Forget(fds[1]);
+  }
+  return Done(r);
+}
+
+Outcome CallListen(const Args& args) {
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  const long r = hijacked.Request(SYS_listen, {args.slot[1]});
+  if (r == 0) Remember(hijacked.fd, FdKind::kListener);
+  return Done(r);
+}
+
+Outcome CallConnect(const Args& args) {
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  if (hijacked.kind == FdKind::kDatagram) {
+    return Done(hijacked.Request(SYS_connect, {args.slot[1], args.slot[2]}));
+  }
+  return Done(ConnectStream(&hijacked, args.slot[1], args.slot[2]));
+}
+
+Outcome CallAccept(const Args& args) {
+  Args with_flags = args;
+  with_flags.slot[3] = 0;
+  return CallAccept4(with_flags);
+}
+
+Outcome CallAccept4(const Args& args) {
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  return Done(Accept(&hijacked, args.get<sockaddr*>(1), args.get<socklen_t*>(2), args.get<int>(3)));
+}
+
+Outcome CallShutdown(const Args& args) {
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+  // The server sees the end of a stream on its own end.
+  if (hijacked.kind == FdKind::kConnected) return kPass;
+  return Done(hijacked.Request(SYS_shutdown, {args.slot[1]}));
+}
+
+}  // namespace rump::hijack

@@ -1,0 +1,93 @@
+#include "hijack/hijacked_fd.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "hijack/object_id.h"
+#include "hijack/outcome.h"
+#include "hijack/process_page.h"
+#include "hijack/session.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+// An option of integer value, or -errno.
+long IntegerOption(const HijackedFd& hijacked, int level, int option) {
+  int value = 0;
+  socklen_t len = sizeof value;
+  const long r = hijacked.Request(SYS_getsockopt,
+                                  {ToSlot(level), ToSlot(option), ToSlot(&value), ToSlot(&len)});
+  return r < 0 ? r : value;
+}
+
+bool HasPeer(const HijackedFd& hijacked) {
+  sockaddr_storage addr;
+  socklen_t len = sizeof addr;
+  return hijacked.Request(SYS_getpeername, {ToSlot(&addr), ToSlot(&len)}) == 0;
+}
+
+FdKind AskKind(const HijackedFd& hijacked) {
+  const long type = IntegerOption(hijacked, SOL_SOCKET, SO_TYPE);
+  if (type < 0) return FdKind::kUnknown;
+  if (type != SOCK_STREAM) return FdKind::kDatagram;
+  if (IntegerOption(hijacked, SOL_SOCKET, SO_ACCEPTCONN) > 0) return FdKind::kListener;
+  return HasPeer(hijacked) ? FdKind::kConnected : FdKind::kFresh;
+}
+
+}  // namespace
+
+long HijackedFd::Request(uint32_t number, std::initializer_list<uint64_t> arguments) const {
+  return session.Request(fd, object, number, arguments);
+}
+
+bool Identify(int fd, HijackedFd* hijacked) {
+  const FdKind known = fd_cache.Get(fd);
+  if (known == FdKind::kHost) return false;
+  const uint8_t stamp = fd_cache.Stamp(fd);
+  const long object = ObjectOf(fd);
+  if (object < 0) return false;
+  if (object == 0) {
+    if (OwnMemory()) fd_cache.Learn(fd, stamp, FdKind::kHost);
+    return false;
+  }
+  *hijacked = {fd, static_cast<uint64_t>(object), known};
+  if (known == FdKind::kUnknown) {
+    hijacked->kind = AskKind(*hijacked);
+    if (hijacked->kind == FdKind::kUnknown) {
+      // Without the server only the bytes on their way are left of a socket.
+      hijacked->kind = FdKind::kConnected;
+    } else if (OwnMemory()) {
+      fd_cache.Learn(fd, stamp, hijacked->kind);
+    }
+  }
+  return true;
+}
+
+StreamState Settle(HijackedFd* hijacked) {
+  if (HasPeer(*hijacked)) {
+    BecomeConnected(hijacked);
+    return StreamState::kConnected;
+  }
+  uint8_t state = 0;
+  socklen_t len = sizeof state;
+  const long r =
+      hijacked->Request(SYS_getsockopt, {IPPROTO_TCP, TCP_INFO, ToSlot(&state), ToSlot(&len)});
+  return r == 0 && state == TCP_SYN_SENT ? StreamState::kConnecting : StreamState::kUnconnected;
+}
+
+void BecomeConnected(HijackedFd* hijacked) {
+  // A byte written alone costs hundreds of bytes of buffer; the small buffer was for connecting.
+  const int size = 4 << 20;
+  if (client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
+                         sizeof size) < 0) {
+    client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  }
+  hijacked->kind = FdKind::kConnected;
+  if (OwnMemory()) fd_cache.Set(hijacked->fd, FdKind::kConnected);
+}
+
+}  // namespace rump::hijack

@@ -1,0 +1,40 @@
+// What kind of socket a descriptor of ours is.
+#ifndef HIJACK_HIJACKED_FD_H_
+#define HIJACK_HIJACKED_FD_H_
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <initializer_list>
+
+#include "hijack/fd_cache.h"
+
+namespace rump::hijack {
+
+// The program's end of one of the server's sockets, as just seen in the program's fd table.
+struct HijackedFd {
+  int fd = -1;
+  uint64_t object = 0;
+  FdKind kind = FdKind::kUnknown;
+
+  // Makes call `number` on the object: its value, or -errno.
+  long Request(uint32_t number, std::initializer_list<uint64_t> arguments = {}) const;
+};
+
+// Whether `fd` is one of ours; then *hijacked describes it. Asks the kernel, and the server about
+// descriptors that came by inheritance, dup(2) or message. Remembers what it learns.
+bool Identify(int fd, HijackedFd* hijacked);
+
+// The state of a stream of kind kFresh.
+enum class StreamState { kUnconnected, kConnecting, kConnected };
+
+// Asks the server how far `hijacked`, of kind kFresh, has come; it may have connected by itself
+// since connect(2) returned. When it has, it becomes kConnected here too.
+StreamState Settle(HijackedFd* hijacked);
+
+// `hijacked` has become a connected stream.
+void BecomeConnected(HijackedFd* hijacked);
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_HIJACKED_FD_H_

@@ -1,0 +1,87 @@
+// What the library does when it is loaded, and all that it takes from the environment.
+#include <limits.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include <new>
+#include <string_view>
+
+#include "hijack/calls.h"
+#include "hijack/config.h"
+#include "hijack/diagnostic.h"
+#include "hijack/process_page.h"
+#include "hijack/real.h"
+#include "hijack/session.h"
+#include "protocol/url.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+using client::RawSyscall;
+
+// getenv(3) is not asked: programs define their own.
+std::string_view Environment(char** environment, std::string_view name) {
+  for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    if (text.starts_with(name) && text.size() > name.size() && text[name.size()] == '=') {
+      return {text.data() + name.size() + 1, text.size() - name.size() - 1};
+    }
+  }
+  return {};
+}
+
+[[noreturn]] void Exit(int status) {
+  for (;;) RawSyscall(SYS_exit_group, status);
+}
+
+const ServerAddress* ReadServerAddress(std::string_view url) {
+  alignas(ServerAddress) static char storage[sizeof(ServerAddress)];
+  auto& server = *new (storage) ServerAddress;
+  if (url.empty()) return &server;
+  // Programs change their environment and overwrite its memory.
+  static char copy[PATH_MAX];
+  if (url.size() > sizeof copy) url = {url.data(), sizeof copy};
+  memcpy(copy, url.data(), url.size());
+  server.url = {copy, url.size()};
+  // A path keeps its meaning when the program changes its directory.
+  char directory[PATH_MAX];
+  const long length = RawSyscall(SYS_getcwd, directory, sizeof directory);
+  const std::string_view cwd(directory, length > 0 ? static_cast<size_t>(length - 1) : 0);
+  server.url_error = ParseUrl(server.url, cwd, &server.endpoint);
+  return &server;
+}
+
+std::string_view CommandName(char** argv) {
+  static char copy[kMaxCommandName];
+  if (argv == nullptr || argv[0] == nullptr) return "unknown";
+  std::string_view name(argv[0]);
+  for (size_t i = name.size(); i > 0; --i) {
+    if (name[i - 1] == '/') {
+      name = {name.data() + i, name.size() - i};
+      break;
+    }
+  }
+  const size_t length = name.size() < sizeof copy ? name.size() : sizeof copy - 1;
+  memcpy(copy, name.data(), length);
+  return {copy, length};
+}
+
+[[gnu::constructor]] void Initialise(int, char** argv, char** environment) {
+  ResolveRealFunctions();
+  HijackConfig config;
+  char error[256];
+  if (!ParseHijackConfig(Environment(environment, "RUMPHIJACK"), &config, error, sizeof error)) {
+    Complain({"RUMPHIJACK: ", error});
+    Exit(1);
+  }
+  if (!MapProcessPage()) {
+    Complain({"no memory at the start of the program"});
+    Exit(1);
+  }
+  session.Configure(ReadServerAddress(Environment(environment, "RUMP_SERVER")), CommandName(argv));
+  ConfigureSockets(config);
+}
+
+}  // namespace
+}  // namespace rump::hijack

@@ -1,0 +1,37 @@
+// Whose memory this is: memory that the kernel empties in the child of a fork, however the fork was
+// made, and that a child on its parent's memory (vfork, posix_spawn) shares.
+#ifndef HIJACK_PROCESS_PAGE_H_
+#define HIJACK_PROCESS_PAGE_H_
+
+#include <stdint.h>
+
+#include <atomic>
+
+#include "rumpclient/core/futex.h"
+
+namespace rump::hijack {
+
+struct ProcessPage {
+  // The process that the memory belongs to; 0 until it is first asked.
+  std::atomic<int> owner;
+  // Whether the session's connection is this process's, rather than what a fork left of it.
+  std::atomic<bool> connected;
+  // Held while connecting.
+  client::FutexLock connect_lock;
+  // Calls that use the connection at the moment.
+  std::atomic<int> calls;
+};
+
+// Maps the page; without it (no memory) the child of a fork would take itself for its parent.
+// Returns whether that went well.
+bool MapProcessPage();
+
+ProcessPage& process_page();
+
+// False in a child that runs on its parent's memory: what it learns of its own descriptors must not
+// be stored.
+bool OwnMemory();
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_PROCESS_PAGE_H_

@@ -1,0 +1,32 @@
+// libc's own functions behind the symbols that we interpose. What may block is called through
+// these, so that libc's cancellation points stay where they are.
+#ifndef HIJACK_REAL_H_
+#define HIJACK_REAL_H_
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+namespace rump::hijack {
+
+struct RealFunctions {
+#define ENTRY(gate, type, name, number, parameters, ...) type(*name) parameters;
+#include "hijack/entries.inc"
+#undef ENTRY
+  pid_t (*fork)();
+};
+
+// Works from the first instruction on: until ResolveRealFunctions the members make the plain system
+// call, as constructors of other libraries may run before ours.
+extern RealFunctions real;
+
+// Looks the functions up behind us in the search order. Once, from the library's constructor.
+void ResolveRealFunctions();
+
+// The kernel-style result of a call through `real`.
+long KernelResult(long libc_result);
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_REAL_H_

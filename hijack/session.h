@@ -1,0 +1,80 @@
+// This process's connection to the server, which is made when it is first needed.
+#ifndef HIJACK_SESSION_H_
+#define HIJACK_SESSION_H_
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <initializer_list>
+#include <string_view>
+
+#include "protocol/url.h"
+#include "rumpclient/core/connection.h"
+
+namespace rump::hijack {
+
+// What the environment said at load.
+struct ServerAddress {
+  std::string_view url;  // RUMP_SERVER as it is, empty if unset
+  UrlError url_error = UrlError::kNone;
+  Endpoint endpoint;
+};
+
+// All functions may be called from any thread, in signal handlers, and after any kind of fork. They
+// block signals while they talk to the server, which answers at once.
+class Session {
+ public:
+  constexpr Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Once, before anything else; both stay the caller's. `command` is the process's name in the
+  // server.
+  void Configure(const ServerAddress* server, std::string_view command);
+
+  // Whether this process has a connection; false in the child of a fork that has not made its own.
+  bool connected() const;
+
+  // Makes `call`, over a new connection if there is none. 0: the call's own outcome is in *call.
+  // -ENETDOWN: no connection (the first time, a line on stderr says why). Signals are to be
+  // blocked.
+  long Issue(client::Call* call);
+
+  // Makes call `number` on `object`, whose end in this process is `fd` (-1: not to be proved), with
+  // `arguments` behind the object. Proves that the process holds the object if the server asks for
+  // that. The call's value, or -errno.
+  long Request(int fd, uint64_t object, uint32_t number,
+               std::initializer_list<uint64_t> arguments = {});
+
+  // host_socket(2): the new descriptor, close-on-exec, or -errno.
+  long NewSocket(int domain, int type, int protocol);
+
+  // fork(2), of the process in the server too if there is one. -errno as the kernel gives it.
+  long Fork();
+
+  // Whether `fd` is the connection's own, which the program does not know of.
+  bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
+  // The connection's own descriptor, or -1.
+  int own_fd() const { return connection_.fd(); }
+  // Gives the connection's own descriptor another number, as the program wants its present one. 0
+  // or -errno.
+  long MoveFd();
+
+ private:
+  long Connect();
+  long ConnectAs(std::string_view command);
+  void ComplainOnce(int error);
+
+  const ServerAddress* server_ = nullptr;
+  std::string_view command_;
+  client::Connection connection_;
+  std::atomic<bool> complained_{false};
+};
+
+// The process's one.
+extern Session session;
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_SESSION_H_
