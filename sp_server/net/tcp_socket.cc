@@ -353,10 +353,15 @@ Errno TcpSocket::Listen(int backlog) {
   return kOk;
 }
 
+void TcpSocket::SetAcceptDebt(size_t connections) {
+  accept_debt_ = static_cast<int>(connections);
+  if (state_ == State::kListening) UpdateBacklog();
+}
+
 // lwIP drops a SYN when as many connections are half open as its backlog says: that is the room
 // that our queue has left. A backlog of n lets n + 1 in.
 void TcpSocket::UpdateBacklog() {
-  const int room = backlog_ + 1 - static_cast<int>(accepted_.size());
+  const int room = backlog_ + 1 - static_cast<int>(accepted_.size()) - accept_debt_;
   reinterpret_cast<tcp_pcb_listen*>(pcb_)->backlog =
       static_cast<u8_t>(std::clamp(room, 0, kMaxHalfOpen));
 }

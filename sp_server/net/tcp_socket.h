@@ -34,6 +34,7 @@ class TcpSocket final : public StreamSocket {
   Errno Bind(const SocketAddress& address) override;
   Errno Listen(int backlog) override;
   Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) override;
+  void SetAcceptDebt(size_t connections) override;
   Errno Connect(const SocketAddress& address) override;
   Result<SocketAddress> LocalAddress() override;
   Result<SocketAddress> PeerAddress() override;
@@ -115,6 +116,7 @@ class TcpSocket final : public StreamSocket {
   ReceiveQueue received_;
   std::deque<std::shared_ptr<TcpSocket>> accepted_;
   int backlog_ = 0;
+  int accept_debt_ = 0;
 };
 
 }  // namespace rump
