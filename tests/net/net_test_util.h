@@ -118,7 +118,8 @@ class NetTest : public testing::Test {
   }
   int GetInt(Socket& socket, int level, int name) {
     int value = -12345;
-    Result<size_t> size = socket.GetOption(level, name, std::as_writable_bytes(std::span(&value, 1)));
+    Result<size_t> size =
+        socket.GetOption(level, name, std::as_writable_bytes(std::span(&value, 1)));
     EXPECT_TRUE(size.ok()) << "option " << name << " errno " << size.error().value();
     EXPECT_EQ(size.ok() ? *size : 0, sizeof value);
     return value;

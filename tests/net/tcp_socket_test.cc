@@ -434,7 +434,8 @@ TEST_F(TcpSocketTest, DataBeforeAResetCanBeRead) {
 TEST_F(TcpSocketTest, LingerZeroResets) {
   Pair pair = ConnectedPair();
   const linger zero = {1, 0};
-  EXPECT_EQ(pair.server->SetOption(SOL_SOCKET, SO_LINGER, std::as_bytes(std::span(&zero, 1))).value(), 0);
+  EXPECT_EQ(
+      pair.server->SetOption(SOL_SOCKET, SO_LINGER, std::as_bytes(std::span(&zero, 1))).value(), 0);
   pair.server.reset();
   Settle();
   EXPECT_EQ(GetInt(*pair.client, SOL_SOCKET, SO_ERROR), ECONNRESET);
@@ -465,7 +466,7 @@ TEST_F(TcpSocketTest, ClosedSocketStillDelivers) {
   while (true) {
     Settle();
     Result<Received> part = pair.server->Receive(buffer, 0);
-    ASSERT_TRUE(part.ok()) << part.error().value();
+    ASSERT_TRUE(part.ok()) << part.error().value() << " after " << received << " of " << sent;
     if (part->copied == 0) break;
     received += part->copied;
   }
@@ -479,7 +480,8 @@ TEST_F(TcpSocketTest, PeekAndTruncate) {
   EXPECT_EQ(ReceiveText(*pair.server, 3, MSG_PEEK), "abc");
   EXPECT_EQ(ReceiveText(*pair.server, 9, MSG_PEEK), "abcdef");
   int pending = 0;
-  EXPECT_EQ(pair.server->Ioctl(FIONREAD, std::as_writable_bytes(std::span(&pending, 1))).value(), 0);
+  EXPECT_EQ(pair.server->Ioctl(FIONREAD, std::as_writable_bytes(std::span(&pending, 1))).value(),
+            0);
   EXPECT_EQ(pending, 6);
   std::vector<std::byte> none(2);
   EXPECT_EQ(pair.server->Receive(none, MSG_TRUNC)->copied, 2u);
@@ -620,24 +622,29 @@ TEST_F(TcpSocketTest, TcpInfoShowsTheState) {
   Pair pair = ConnectedPair();
   const auto state = [](Socket& socket) {
     tcp_info info;
-    EXPECT_TRUE(socket.GetOption(IPPROTO_TCP, TCP_INFO, std::as_writable_bytes(std::span(&info, 1))).ok());
+    EXPECT_TRUE(
+        socket.GetOption(IPPROTO_TCP, TCP_INFO, std::as_writable_bytes(std::span(&info, 1))).ok());
     return info.tcpi_state;
   };
   EXPECT_EQ(state(*pair.client), 1);
   EXPECT_EQ(pair.client->Shutdown(SHUT_WR).value(), 0);
   Settle();
-  EXPECT_EQ(state(*pair.client), 5);   // FIN_WAIT2
-  EXPECT_EQ(state(*pair.server), 8);   // CLOSE_WAIT
+  EXPECT_EQ(state(*pair.client), 5);  // FIN_WAIT2
+  EXPECT_EQ(state(*pair.server), 8);  // CLOSE_WAIT
 }
 
 TEST_F(TcpSocketTest, TimeoutsAreStored) {
   auto socket = Tcp();
   const timeval timeout = {3, 500000};
   const timeval wrong = {3, 5000000};
-  EXPECT_EQ(socket->SetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_bytes(std::span(&timeout, 1))).value(), 0);
-  EXPECT_EQ(socket->SetOption(SOL_SOCKET, SO_SNDTIMEO, std::as_bytes(std::span(&wrong, 1))).value(), EDOM);
+  EXPECT_EQ(
+      socket->SetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_bytes(std::span(&timeout, 1))).value(), 0);
+  EXPECT_EQ(socket->SetOption(SOL_SOCKET, SO_SNDTIMEO, std::as_bytes(std::span(&wrong, 1))).value(),
+            EDOM);
   timeval stored;
-  EXPECT_TRUE(socket->GetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_writable_bytes(std::span(&stored, 1))).ok());
+  EXPECT_TRUE(
+      socket->GetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_writable_bytes(std::span(&stored, 1)))
+          .ok());
   EXPECT_EQ(stored.tv_sec, 3);
   EXPECT_EQ(stored.tv_usec, 500000);
 }
@@ -675,8 +682,9 @@ TEST_F(TcpSocketTest, RandomLives) {
       case 3:
         if (listeners.empty() || sockets.size() >= 60) break;
         sockets.push_back(Tcp());
-        EXPECT_EQ(sockets.back()->Connect(*listeners[below(listeners.size())]->LocalAddress()).value(),
-                  EINPROGRESS);
+        EXPECT_EQ(
+            sockets.back()->Connect(*listeners[below(listeners.size())]->LocalAddress()).value(),
+            EINPROGRESS);
         break;
       case 4:
         if (listeners.empty()) break;
@@ -686,7 +694,8 @@ TEST_F(TcpSocketTest, RandomLives) {
         break;
       case 5:
       case 6:
-        if (!sockets.empty()) (void)pick().Send(std::span(buffer).first(below(50000)), nullptr, 0).ok();
+        if (!sockets.empty())
+          (void)pick().Send(std::span(buffer).first(below(50000)), nullptr, 0).ok();
         break;
       case 7:
         if (!sockets.empty()) (void)pick().Receive(std::span(buffer).first(below(50000)), 0).ok();
@@ -698,7 +707,8 @@ TEST_F(TcpSocketTest, RandomLives) {
         if (!sockets.empty() && below(4) == 0) static_cast<StreamSocket&>(pick()).Abort();
         break;
       case 10:
-        if (!sockets.empty()) sockets.erase(sockets.begin() + static_cast<long>(below(sockets.size())));
+        if (!sockets.empty())
+          sockets.erase(sockets.begin() + static_cast<long>(below(sockets.size())));
         break;
       case 11:
         NetStack::Get().Drain(static_cast<int>(below(20)));
