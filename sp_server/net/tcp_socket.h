@@ -99,6 +99,8 @@ class TcpSocket final : public StreamSocket {
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
   size_t SendLimit() const;
+  // Whether what is queued shall wait for more, by the cork or by Nagle.
+  bool HoldsBack(bool more) const;
   uint8_t LinuxState() const;
   InetAddress Local() const;
 
@@ -112,6 +114,7 @@ class TcpSocket final : public StreamSocket {
   uint8_t shutdown_ = 0;
   int error_ = 0;
   uint8_t syn_retransmits_ = 0;
+  uint32_t small_end_ = 0;  // sequence number behind the last segment that was not full
   InetAddress remote_;
   ReceiveQueue received_;
   std::deque<std::shared_ptr<TcpSocket>> accepted_;

@@ -32,7 +32,7 @@
 #define LWIP_DNS 0
 #define LWIP_SINGLE_NETIF 0
 // The loopback interface is our own (loopback.h).
-#define LWIP_HAVE_LOOPIF 1
+#define LWIP_HAVE_LOOPIF 0
 #define LWIP_NETIF_LOOPBACK 0
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1
 
