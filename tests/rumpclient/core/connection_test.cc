@@ -8,12 +8,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <csignal>
+#include <cstddef>
+#include <functional>
 #include <future>
 #include <map>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -643,7 +647,7 @@ TEST(FrameTest, AnonymousMemory) {
   EXPECT_EQ(0, munmap(memory, 8192));
 }
 
-volatile sig_atomic_t raised = 0;
+constinit std::atomic<int> raised{0};
 
 TEST(FrameTest, SignalIsRaisedWhenTheCallReturns) {
   FakeServer server([](FakePeer* peer) {
@@ -658,7 +662,7 @@ TEST(FrameTest, SignalIsRaisedWhenTheCallReturns) {
   Client client(server);
   struct sigaction action = {};
   struct sigaction before;
-  action.sa_handler = [](int) { raised = raised + 1; };
+  action.sa_handler = [](int) { raised.fetch_add(1); };
   ASSERT_EQ(0, sigaction(SIGUSR1, &action, &before));
   client.Fail(Write("data", 4), EPIPE);
   EXPECT_EQ(1, raised);
@@ -738,16 +742,16 @@ TEST(DescriptorTest, ComesWithTheResponse) {
 
 TEST(DescriptorTest, UnwantedOnesAreClosed) {
   Pipe pipe;
-  FakeServer server([&](FakePeer* peer) {
+  FakeServer server([writer = pipe.ends[1]](FakePeer* peer) {
     peer->Welcome();
     const auto plain = peer->ExpectRequest(FrameType::kSyscall);
-    peer->Answer(plain, 0, pipe.ends[1]);
+    peer->Answer(plain, 0, writer);
     const auto failing = peer->ExpectRequest(FrameType::kSyscall);
-    peer->Send(SyscallAnswer(failing.header.reqno, ENFILE, 0), pipe.ends[1]);
+    peer->Send(SyscallAnswer(failing.header.reqno, ENFILE, 0), writer);
     const auto flooded = peer->ExpectRequest(FrameType::kSyscall);
     const std::string answer = SyscallAnswer(flooded.header.reqno, 0, 0);
     for (const char& byte : answer) {
-      peer->Send({&byte, 1}, pipe.ends[1]);
+      peer->Send({&byte, 1}, writer);
       peer->Drain();
     }
     peer->ExpectEnd();
