@@ -50,7 +50,7 @@ class ProgramInspectionTest : public ::testing::Test {
   ~ProgramInspectionTest() override { std::filesystem::remove_all(directory_); }
 
   std::string Write(const std::string& name, const std::string& bytes, mode_t mode = 0755) {
-    const std::string path = directory_ + "/" + name;
+    std::string path = directory_ + "/" + name;
     std::ofstream(path, std::ios::binary) << bytes;
     EXPECT_EQ(chmod(path.c_str(), mode), 0);
     return path;

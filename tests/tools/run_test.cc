@@ -328,7 +328,7 @@ TEST_F(RunTest, NamesMistakesInItsUse) {
   EXPECT_EQ(finished.exit_status(), 1);
   EXPECT_THAT(finished.err, HasSubstr("set RUMP_SERVER"));
   EXPECT_THAT(Run({"help", "run"}).out, HasSubstr("--server URL"));
-  EXPECT_EQ(Run({"--version"}).out, "rump 0.1, RUMPSP 0.4\n");
+  EXPECT_EQ(Run({"--version"}).out, "rump 0.1 (RUMPSP 0.4)\n");
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ int Main(std::span<const std::string> words) {
   const std::string& word = words[0];
   if (word == "--version") {
     return Print(
-        absl::StrFormat("rump %s, RUMPSP %d.%d\n", kVersion, kProtocolMajor, kProtocolMinor));
+        absl::StrFormat("rump %s (RUMPSP %d.%d)\n", kVersion, kProtocolMajor, kProtocolMinor));
   }
   if (word == "help" || word == "--help") {
     if (words.size() == 1) return Print(Overview());

@@ -133,7 +133,8 @@ Exit status: the program's own; 127 if it is not found, 126 if it cannot be exec
 
 Variables:
   RUMP_SERVER    URL of the server
-  RUMPHIJACK     what is hijacked; see docs/rumphijack.md
+  RUMPHIJACK     what is hijacked: socket=all, or socket= and families (inet, inet6, local), each
+                 perhaps after "no", between colons; socket=all:nolocal if not set
 )",
     .options = kOptions,
     .failure_status = kOwnFailure,
