@@ -30,8 +30,8 @@ inline constexpr Errno kOk{};
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}      // NOLINT(google-explicit-constructor)
-  Result(Errno error) : error_(error) {}             // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Errno error) : error_(error) {}         // NOLINT(google-explicit-constructor)
   bool ok() const { return value_.has_value(); }
   // kOk if there is a value.
   Errno error() const { return error_; }

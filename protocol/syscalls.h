@@ -27,7 +27,8 @@ enum PrivateCall : uint32_t {
   kSysHostRelease = kPrivateCallBase + 3,
   // host_prove(object): C comes with the request; the process may use the object from now on.
   kSysHostProve = kPrivateCallBase + 4,
-  // query(QueryKind, buf, size, offset) -> bytes of the report copied out from offset, 0 at its end.
+  // query(QueryKind, buf, size, offset) -> bytes of the report copied out from offset, 0 at its
+  // end.
   kSysQuery = kPrivateCallBase + 5,
   // halt(): the server stops cleanly after the response.
   kSysHalt = kPrivateCallBase + 6,
@@ -57,21 +58,21 @@ struct AcceptRecord {
 static_assert(sizeof(AcceptRecord) == 48);
 
 enum class ArgKind : uint8_t {
-  kInt,       // passed through as it is
-  kFd,        // file descriptor or object id
-  kSize,      // byte count
-  kIn,        // read by the call; size in argument `n`
-  kOut,       // written by the call; size in argument `n`
-  kInFixed,   // read; `n` bytes
-  kOutFixed,  // written; `n` bytes
-  kIoctl,     // read and written; size in the request number, argument `n`
-  kInStr,     // NUL-terminated string
-  kOutSize,   // socklen_t that is read and written
-  kOutBySize, // written; its size is what argument `n`, a kOutSize, points to
-  kInIov,     // iovec array, what it names is read; count in argument `n`
-  kOutIov,    // the same, written
-  kInMsg,     // msghdr, what it names is read
-  kOutMsg,    // msghdr, what it names is written, as are the header's lengths and flags
+  kInt,        // passed through as it is
+  kFd,         // file descriptor or object id
+  kSize,       // byte count
+  kIn,         // read by the call; size in argument `n`
+  kOut,        // written by the call; size in argument `n`
+  kInFixed,    // read; `n` bytes
+  kOutFixed,   // written; `n` bytes
+  kIoctl,      // read and written; size in the request number, argument `n`
+  kInStr,      // NUL-terminated string
+  kOutSize,    // socklen_t that is read and written
+  kOutBySize,  // written; its size is what argument `n`, a kOutSize, points to
+  kInIov,      // iovec array, what it names is read; count in argument `n`
+  kOutIov,     // the same, written
+  kInMsg,      // msghdr, what it names is read
+  kOutMsg,     // msghdr, what it names is written, as are the header's lengths and flags
 };
 
 struct ArgSpec {

@@ -24,6 +24,9 @@ constexpr long kHighFd = 1000;
 // Shells and daemons give 0 to 2 a meaning of their own.
 constexpr long kLowestFd = 3;
 constexpr int kBannerSeconds = 10;
+// The ABI that the table of system calls describes.
+constexpr std::string_view kTableOstype = "Linux";
+constexpr std::string_view kTableMachine = "x86_64";
 
 void Close(int fd) { RawSyscall(SYS_close, fd); }
 
@@ -131,7 +134,7 @@ long Connection::ReadBanner() {
         ParseBanner({reinterpret_cast<const char*>(unread()), unread_size()}, &banner, &consumed)) {
       case BannerError::kNone:
         extensions_ = banner.extensions;
-        linux_abi_ = banner.ostype == "Linux" && banner.machine == "x86_64";
+        linux_abi_ = banner.ostype == kTableOstype && banner.machine == kTableMachine;
         begin_ += consumed;
         SetReceiveTimeout(fd(), 0);
         return 0;
@@ -182,6 +185,7 @@ long Connection::Prefork(PreforkCookie* cookie) {
 }
 
 long Connection::Issue(Call* call) {
+  call->received_fd = -1;
   if (call->nargs > kMaxSyscallArgs) {
     call->error = EINVAL;
     return 0;

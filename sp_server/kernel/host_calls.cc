@@ -55,7 +55,7 @@ SyscallTask SysHostProve(CallContext& context) {
   socklen_t size = sizeof cookie;
   if (!c.valid() || getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0 ||
       cookie != object->c_cookie()) {
-    co_return Errno(EPERM);
+    co_return Errno(EBADF);
   }
   context.process().objects.insert(object->id());
   co_return uint64_t{0};

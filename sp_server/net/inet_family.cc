@@ -1,0 +1,39 @@
+#include "sp_server/net/inet_family.h"
+
+#include <memory>
+
+#include "sp_server/net/tcp_socket.h"
+#include "sp_server/net/udp_socket.h"
+
+namespace rump {
+namespace {
+
+Result<std::shared_ptr<Socket>> CreateInetSocket(NetStack* stack, int domain, int type,
+                                                 int protocol, int flags) {
+  if (protocol < 0 || protocol >= IPPROTO_MAX) return Errno(EINVAL);
+  switch (type) {
+    case SOCK_STREAM:
+      if (protocol != 0 && protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);
+      return std::shared_ptr<Socket>(std::make_shared<TcpSocket>(stack, domain, flags));
+    case SOCK_DGRAM: {
+      if (protocol != 0 && protocol != IPPROTO_UDP) return Errno(EPROTONOSUPPORT);
+      auto socket = std::make_shared<UdpSocket>(stack, domain, flags);
+      if (!socket->valid()) return Errno(ENOBUFS);
+      return std::shared_ptr<Socket>(std::move(socket));
+    }
+    default:
+      return Errno(ESOCKTNOSUPPORT);
+  }
+}
+
+}  // namespace
+
+void RegisterInet(SocketFamilies* families, NetStack* stack) {
+  for (int domain : {AF_INET, AF_INET6}) {
+    families->Register(domain, [stack](int domain, int type, int protocol, int flags) {
+      return CreateInetSocket(stack, domain, type, protocol, flags);
+    });
+  }
+}
+
+}  // namespace rump

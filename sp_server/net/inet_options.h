@@ -1,0 +1,49 @@
+// Socket options whose values a socket stores and returns: the ones that Linux has for TCP and UDP.
+#ifndef SP_SERVER_NET_INET_OPTIONS_H_
+#define SP_SERVER_NET_INET_OPTIONS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <map>
+#include <span>
+#include <utility>
+
+#include "protocol/errno.h"
+
+namespace rump {
+
+class InetOptions {
+ public:
+  // `domain` and `protocol` (IPPROTO_TCP, IPPROTO_UDP) decide which options exist.
+  InetOptions(int domain, int protocol) : domain_(domain), protocol_(protocol) {}
+
+  // ENOPROTOOPT: no such option, or it can only be read; EINVAL: value too short or out of range.
+  Errno Set(int level, int name, std::span<const std::byte> value);
+  // As getsockopt(2): at most value.size() bytes, how many is returned.
+  Result<size_t> Get(int level, int name, std::span<std::byte> value) const;
+
+  // The value of an integer option that exists.
+  int Int(int level, int name) const;
+  bool Flag(int level, int name) const { return Int(level, name) != 0; }
+  // Whether the program has set the option.
+  bool IsSet(int level, int name) const { return ints_.contains({level, name}); }
+  linger Linger() const { return linger_; }
+
+  // Writes `data`, cut to what `value` holds; returns how many bytes.
+  static size_t Put(std::span<std::byte> value, const void* data, size_t size);
+
+ private:
+  int domain_;
+  int protocol_;
+  std::map<std::pair<int, int>, int> ints_;  // set values by level and name
+  linger linger_ = {};
+  timeval receive_timeout_ = {};
+  timeval send_timeout_ = {};
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_NET_INET_OPTIONS_H_

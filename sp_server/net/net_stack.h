@@ -1,0 +1,77 @@
+// The TCP/IP stack: owns lwIP, the loopback interface and the ports in use.
+#ifndef SP_SERVER_NET_NET_STACK_H_
+#define SP_SERVER_NET_NET_STACK_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <span>
+#include <vector>
+
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/raw.h"
+#include "protocol/errno.h"
+#include "sp_server/loop/event_loop.h"
+#include "sp_server/net/port_table.h"
+
+namespace rump {
+
+// lwIP's state is global and cannot be torn down, so there is one NetStack per process, made at its
+// first use and never destroyed. All of it, and all sockets, belong to the thread of the event
+// loop.
+class NetStack final : public EventLoop::Poller {
+ public:
+  static NetStack& Get();
+  NetStack(const NetStack&) = delete;
+  NetStack& operator=(const NetStack&) = delete;
+
+  // Delivers a bounded number of queued packets and runs lwIP's timers.
+  EventLoop::Clock::duration Poll() override;
+  // Delivers queued packets until none are left or `max_packets` have been: lets a system call see
+  // the outcome of what it has just sent to this host. Not from within a callback of lwIP.
+  void Drain(int max_packets);
+
+  // An address of this host: all of 127.0.0.0/8, ::1, and those of every interface.
+  bool IsLocal(const ip_addr_t& address) const;
+  // The address to send from to reach `dest`. ENETUNREACH: no route.
+  Result<ip_addr_t> SourceFor(const ip_addr_t& dest) const;
+
+  // Hands a frame from a wire to lwIP, unless the frame filter drops it.
+  void InputFrame(netif* wire, std::span<const std::byte> frame);
+  // Queues a copy of an IP packet, to be received by `input` in a later turn. ERR_MEM: queue full.
+  err_t Requeue(pbuf* packet, netif* input);
+
+  netif* loopback() { return &loopback_; }
+  const netif* loopback() const { return &loopback_; }
+  PortTable& tcp_ports() { return tcp_ports_; }
+  PortTable& udp_ports() { return udp_ports_; }
+  size_t queued_packets() const { return queue_size_; }
+
+ private:
+  struct QueuedPacket {
+    pbuf* packet;
+    netif* input;
+  };
+  NetStack();
+  static err_t InitLoopback(netif* netif);
+  static u8_t OnIcmp(void* arg, raw_pcb* pcb, pbuf* packet, const ip_addr_t* from);
+  void Deliver(const QueuedPacket& queued);
+  void LimitTimeWait();
+
+  netif loopback_ = {};
+  std::vector<QueuedPacket> queue_;  // ring
+  size_t queue_head_ = 0;
+  size_t queue_size_ = 0;
+  size_t queue_bytes_ = 0;
+  PortTable tcp_ports_;
+  PortTable udp_ports_;
+  EventLoop::Clock::time_point next_limit_;
+};
+
+// The errno for a failure of an lwIP call that is not a connection's end.
+Errno ErrnoFromLwip(err_t error);
+
+}  // namespace rump
+
+#endif  // SP_SERVER_NET_NET_STACK_H_

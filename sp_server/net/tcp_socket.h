@@ -1,0 +1,122 @@
+// TCP sockets over IPv4 and IPv6.
+#ifndef SP_SERVER_NET_TCP_SOCKET_H_
+#define SP_SERVER_NET_TCP_SOCKET_H_
+
+#include <stdint.h>
+
+#include <deque>
+#include <memory>
+
+#include "lwip/tcp.h"
+#include "sp_server/kernel/socket.h"
+#include "sp_server/net/inet_address.h"
+#include "sp_server/net/inet_options.h"
+#include "sp_server/net/net_stack.h"
+#include "sp_server/net/port_table.h"
+#include "sp_server/net/receive_queue.h"
+
+namespace rump {
+
+// As tcp(7) and socket(7) say. Destroying the socket closes it: what was sent is still delivered,
+// unless received data was left unread or SO_LINGER is 0, which reset the connection.
+//
+// Connect always starts with EINPROGRESS, on loopback too: the peer's answer is a packet. A caller
+// that wants to know at once calls NetStack::Drain and then TakeError, or Connect again.
+class TcpSocket final : public StreamSocket {
+ public:
+  // `domain`: AF_INET or AF_INET6. `flags` as File's.
+  TcpSocket(NetStack* stack, int domain, int flags);
+  ~TcpSocket() override;
+
+  uint32_t Poll() const override;
+  Errno Ioctl(uint64_t request, std::span<std::byte> arg) override;
+
+  Errno Bind(const SocketAddress& address) override;
+  Errno Listen(int backlog) override;
+  Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) override;
+  Errno Connect(const SocketAddress& address) override;
+  Result<SocketAddress> LocalAddress() override;
+  Result<SocketAddress> PeerAddress() override;
+  Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to, int flags) override;
+  Result<Received> Receive(std::span<std::byte> buffer, int flags) override;
+  Errno Shutdown(int how) override;
+  Errno SetOption(int level, int name, std::span<const std::byte> value) override;
+  Result<size_t> GetOption(int level, int name, std::span<std::byte> value) override;
+  // Also takes note of a connect's outcome, which Connect then does not report again.
+  Errno TakeError() override;
+
+  size_t PeekReceived(std::span<iovec> iov) const override { return received_.Peek(iov); }
+  void ConsumeReceived(size_t bytes) override;
+  bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
+  size_t SendSpace() const override;
+  void Abort() override;
+
+ private:
+  enum class State {
+    kClosed,  // fresh, bound, or over
+    kListening,
+    kConnecting,
+    kConnected,  // also while either side is shut down
+  };
+  // Directions that are shut down, by us or by the peer.
+  static constexpr uint8_t kShutRead = 1;
+  static constexpr uint8_t kShutWrite = 2;
+  static constexpr uint8_t kShutBoth = kShutRead | kShutWrite;
+
+  // The end of a connection that `listener` accepted.
+  TcpSocket(const TcpSocket& listener, tcp_pcb* pcb);
+
+  // lwIP's callbacks: they record what happened and tell the waiters, no more.
+  static err_t OnConnected(void* arg, tcp_pcb* pcb, err_t error);
+  static err_t OnAccepted(void* arg, tcp_pcb* pcb, err_t error);
+  static err_t OnReceived(void* arg, tcp_pcb* pcb, pbuf* packet, err_t error);
+  static err_t OnSent(void* arg, tcp_pcb* pcb, u16_t length);
+  static err_t OnTick(void* arg, tcp_pcb* pcb);
+  static void OnError(void* arg, err_t error);
+  static void OnPortFreed(u8_t id, void* data);
+  static err_t OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb);
+  static void OnPcbFreed(u8_t id, void* data);
+
+  // Argument slots of lwIP's connections: the PortUse that it holds, and its socket.
+  static constexpr u8_t kPortSlot = 0;
+  static constexpr u8_t kSocketSlot = 1;
+  static const tcp_ext_arg_callbacks kPortCallbacks;
+  static const tcp_ext_arg_callbacks kSocketCallbacks;
+
+  bool v6only() const;
+  bool bound() const { return port_use_ != nullptr; }
+  PortUse* NewPortUse(const ip_addr_t& address, uint16_t port) const;
+  void ReleasePort();
+  void Attach(tcp_pcb* pcb);
+  tcp_pcb* Detach();
+  void ApplyOptions();
+  // Ends the socket's connection or listening, quietly or with a reset.
+  void Close(bool reset);
+  void StopListening();
+  void UpdateBacklog();
+  void OnClosed();
+  // Back to a fresh socket, with the port if the program chose it.
+  void Disconnect();
+  size_t SendLimit() const;
+  uint8_t LinuxState() const;
+  InetAddress Local() const;
+
+  NetStack* const stack_;
+  InetOptions options_;
+  State state_ = State::kClosed;
+  tcp_pcb* pcb_ = nullptr;       // a tcp_pcb_listen while listening; nullptr when lwIP has none
+  PortUse* port_use_ = nullptr;  // counted reference
+  bool explicitly_bound_ = false;
+  bool outcome_pending_ = false;  // of a connect that nobody has asked for yet
+  uint8_t shutdown_ = 0;
+  int error_ = 0;
+  uint8_t syn_retransmits_ = 0;
+  InetAddress remote_;
+  ReceiveQueue received_;
+  std::deque<std::shared_ptr<TcpSocket>> accepted_;
+  int backlog_ = 0;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_NET_TCP_SOCKET_H_

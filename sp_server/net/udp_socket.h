@@ -1,0 +1,79 @@
+// UDP sockets over IPv4 and IPv6.
+#ifndef SP_SERVER_NET_UDP_SOCKET_H_
+#define SP_SERVER_NET_UDP_SOCKET_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <deque>
+
+#include "lwip/udp.h"
+#include "sp_server/kernel/socket.h"
+#include "sp_server/net/inet_address.h"
+#include "sp_server/net/inet_options.h"
+#include "sp_server/net/net_stack.h"
+#include "sp_server/net/port_table.h"
+
+namespace rump {
+
+// As udp(7) and socket(7) say. A datagram that finds SO_RCVBUF used up is dropped.
+class UdpSocket final : public Socket {
+ public:
+  // `domain`: AF_INET or AF_INET6. `flags` as File's.
+  UdpSocket(NetStack* stack, int domain, int flags);
+  ~UdpSocket() override;
+  // False if there was no memory; the socket is then of no use.
+  bool valid() const { return pcb_ != nullptr; }
+
+  uint32_t Poll() const override;
+  Errno Ioctl(uint64_t request, std::span<std::byte> arg) override;
+
+  Errno Bind(const SocketAddress& address) override;
+  Errno Listen(int backlog) override;
+  Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) override;
+  Errno Connect(const SocketAddress& address) override;
+  Result<SocketAddress> LocalAddress() override;
+  Result<SocketAddress> PeerAddress() override;
+  Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to, int flags) override;
+  Result<Received> Receive(std::span<std::byte> buffer, int flags) override;
+  Errno Shutdown(int how) override;
+  Errno SetOption(int level, int name, std::span<const std::byte> value) override;
+  Result<size_t> GetOption(int level, int name, std::span<std::byte> value) override;
+  Errno TakeError() override;
+
+  // Tells the socket that an ICMP error is about. `packet` starts at the IP header, ICMP's is
+  // `ip_header_length` bytes in.
+  static void OnIcmpError(const pbuf* packet, u16_t ip_header_length, bool v6);
+
+ private:
+  struct Datagram {
+    pbuf* data;
+    InetAddress from;
+  };
+  static void OnReceived(void* arg, udp_pcb* pcb, pbuf* packet, const ip_addr_t* from, u16_t port);
+
+  bool v6only() const;
+  bool bound() const { return port_use_ != nullptr; }
+  bool connected() const { return (pcb_->flags & UDP_FLAGS_CONNECTED) != 0; }
+  // AF_INET6 sockets take AF_INET addresses to connect and send to.
+  Result<InetAddress> ParseDestination(const SocketAddress& address) const;
+  Errno BindTo(const ip_addr_t& ip, uint16_t port);
+  Result<ip_addr_t> SourceTo(const ip_addr_t& dest) const;
+  void Unbind();
+  void Unlink();
+
+  NetStack* const stack_;
+  InetOptions options_;
+  udp_pcb* pcb_ = nullptr;
+  PortUse* port_use_ = nullptr;  // counted reference
+  bool explicit_address_ = false;
+  bool explicit_port_ = false;
+  uint8_t shutdown_ = 0;
+  int error_ = 0;
+  std::deque<Datagram> received_;
+  size_t received_cost_ = 0;
+};
+
+}  // namespace rump
+
+#endif  // SP_SERVER_NET_UDP_SOCKET_H_

@@ -1,0 +1,4 @@
+#!/bin/bash
+# Runs a behaviour test on the host kernel.
+set -euo pipefail
+exec "$1"

@@ -1,0 +1,82 @@
+#include "tests/behavior/sockets.h"
+
+namespace rump {
+
+sockaddr_in Loopback(uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+const sockaddr* Addr(const sockaddr_in& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+sockaddr* Addr(sockaddr_in& address) { return reinterpret_cast<sockaddr*>(&address); }
+
+Fd Listen(int backlog, int flags) {
+  Fd fd(socket(AF_INET, SOCK_STREAM | flags, 0));
+  EXPECT_THAT(fd.get(), Succeeds());
+  const sockaddr_in address = Loopback(0);
+  EXPECT_THAT(bind(fd.get(), Addr(address), sizeof address), Succeeds());
+  EXPECT_THAT(listen(fd.get(), backlog), Succeeds());
+  return fd;
+}
+
+uint16_t PortOf(const Fd& fd) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  EXPECT_THAT(getsockname(fd.get(), Addr(address), &size), Succeeds());
+  return ntohs(address.sin_port);
+}
+
+Fd Connect(uint16_t port) {
+  Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_THAT(fd.get(), Succeeds());
+  const sockaddr_in address = Loopback(port);
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), Succeeds());
+  return fd;
+}
+
+std::pair<Fd, Fd> TcpPair() {
+  const Fd listener = Listen();
+  Fd client = Connect(PortOf(listener));
+  Fd server(accept(listener.get(), nullptr, nullptr));
+  EXPECT_THAT(server.get(), Succeeds());
+  return {std::move(client), std::move(server)};
+}
+
+short PollFor(int fd, short events, int timeout_ms) {
+  pollfd p{.fd = fd, .events = events, .revents = 0};
+  const int n = poll(&p, 1, timeout_ms);
+  EXPECT_GE(n, 0);
+  return p.revents;
+}
+
+std::string ReadExactly(int fd, size_t size) {
+  std::string data(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = read(fd, data.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  data.resize(done);
+  return data;
+}
+
+bool WriteAll(int fd, const std::string& data) {
+  size_t done = 0;
+  while (done < data.size()) {
+    const ssize_t n = write(fd, data.data() + done, data.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    done += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+}  // namespace rump

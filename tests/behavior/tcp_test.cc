@@ -1,0 +1,458 @@
+// TCP as programs see it: tcp(7), connect(2), accept(2), shutdown(2).
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/behavior/sockets.h"
+
+namespace rump {
+namespace {
+
+TEST(Tcp, ConnectAcceptAndTalk) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "ping"));
+  EXPECT_EQ(ReadExactly(server.get(), 4), "ping");
+  ASSERT_TRUE(WriteAll(server.get(), "pong!"));
+  EXPECT_EQ(ReadExactly(client.get(), 5), "pong!");
+}
+
+TEST(Tcp, DescriptorsAreTheLowestFree) {
+  const int lowest = dup(0);
+  close(lowest);
+  const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_EQ(fd.get(), lowest);
+}
+
+TEST(Tcp, NamesOfBothEnds) {
+  const Fd listener = Listen();
+  const Fd client = Connect(PortOf(listener));
+  sockaddr_in peer{};
+  socklen_t size = sizeof peer;
+  const Fd server(accept(listener.get(), Addr(peer), &size));
+  ASSERT_THAT(server.get(), Succeeds());
+  EXPECT_EQ(size, sizeof peer);
+  EXPECT_EQ(peer.sin_family, AF_INET);
+  EXPECT_EQ(ntohl(peer.sin_addr.s_addr), INADDR_LOOPBACK);
+  EXPECT_EQ(ntohs(peer.sin_port), PortOf(client));
+  sockaddr_in name{};
+  size = sizeof name;
+  ASSERT_THAT(getpeername(client.get(), Addr(name), &size), Succeeds());
+  EXPECT_EQ(ntohs(name.sin_port), PortOf(listener));
+  size = sizeof name;
+  ASSERT_THAT(getpeername(server.get(), Addr(name), &size), Succeeds());
+  EXPECT_EQ(ntohs(name.sin_port), PortOf(client));
+  EXPECT_EQ(PortOf(server), PortOf(listener));
+}
+
+TEST(Tcp, AddressIsCutToTheGivenSize) {
+  const Fd listener = Listen();
+  unsigned char small[4] = {0xee, 0xee, 0xee, 0xee};
+  socklen_t size = 2;
+  ASSERT_THAT(getsockname(listener.get(), reinterpret_cast<sockaddr*>(small), &size), Succeeds());
+  EXPECT_EQ(size, sizeof(sockaddr_in));
+  EXPECT_EQ(small[2], 0xee);
+}
+
+TEST(Tcp, UnconnectedSocketSaysSo) {
+  signal(SIGPIPE, SIG_IGN);
+  const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  char byte = 0;
+  sockaddr_in name{};
+  socklen_t size = sizeof name;
+  EXPECT_THAT(getpeername(fd.get(), Addr(name), &size), FailsWith(ENOTCONN));
+  EXPECT_THAT(recv(fd.get(), &byte, 1, 0), FailsWith(ENOTCONN));
+  EXPECT_THAT(read(fd.get(), &byte, 1), FailsWith(ENOTCONN));
+  EXPECT_THAT(send(fd.get(), &byte, 1, 0), FailsWith(EPIPE));
+  EXPECT_THAT(write(fd.get(), &byte, 1), FailsWith(EPIPE));
+  EXPECT_THAT(shutdown(fd.get(), SHUT_RDWR), FailsWith(ENOTCONN));
+  EXPECT_THAT(accept(fd.get(), nullptr, nullptr), FailsWith(EINVAL));
+}
+
+TEST(Tcp, BlockingConnectRefusedThenAccepted) {
+  uint16_t port;
+  {
+    const Fd listener = Listen();
+    port = PortOf(listener);
+  }
+  const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  const sockaddr_in address = Loopback(port);
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(ECONNREFUSED));
+  const Fd listener(socket(AF_INET, SOCK_STREAM, 0));
+  ASSERT_THAT(bind(listener.get(), Addr(address), sizeof address), Succeeds());
+  ASSERT_THAT(listen(listener.get(), 1), Succeeds());
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), Succeeds());
+}
+
+TEST(Tcp, NonblockingConnect) {
+  const Fd listener = Listen();
+  const Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  const sockaddr_in address = Loopback(PortOf(listener));
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(EINPROGRESS));
+  EXPECT_EQ(PollFor(fd.get(), POLLOUT, kPatience), POLLOUT);
+  int error = -1;
+  socklen_t size = sizeof error;
+  ASSERT_THAT(getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size), Succeeds());
+  EXPECT_EQ(error, 0);
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), Succeeds());
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(EISCONN));
+  const Fd server(accept(listener.get(), nullptr, nullptr));
+  ASSERT_TRUE(WriteAll(fd.get(), std::string(100'000, 'x')));
+  EXPECT_EQ(ReadExactly(server.get(), 100'000).size(), 100'000U);
+}
+
+TEST(Tcp, NonblockingConnectRefused) {
+  uint16_t port;
+  {
+    const Fd listener = Listen();
+    port = PortOf(listener);
+  }
+  const Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  const sockaddr_in address = Loopback(port);
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(EINPROGRESS));
+  const short ready = PollFor(fd.get(), POLLOUT, kPatience);
+  EXPECT_EQ(ready & (POLLERR | POLLHUP), POLLERR | POLLHUP);
+  int error = 0;
+  socklen_t size = sizeof error;
+  ASSERT_THAT(getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size), Succeeds());
+  EXPECT_EQ(error, ECONNREFUSED);
+  ASSERT_THAT(getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size), Succeeds());
+  EXPECT_EQ(error, 0);
+}
+
+TEST(Tcp, FullBacklogKeepsTheNextConnectWaiting) {
+  const Fd listener = Listen(/*backlog=*/1);
+  const sockaddr_in address = Loopback(PortOf(listener));
+  // A backlog of n admits n + 1.
+  const Fd first = Connect(PortOf(listener));
+  const Fd second = Connect(PortOf(listener));
+  const Fd third(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  EXPECT_THAT(connect(third.get(), Addr(address), sizeof address), FailsWith(EINPROGRESS));
+  EXPECT_EQ(PollFor(third.get(), POLLOUT, kBriefly), 0);
+  EXPECT_THAT(connect(third.get(), Addr(address), sizeof address), FailsWith(EALREADY));
+  // Room in the queue lets it in, once its SYN has been sent again.
+  const Fd accepted(accept(listener.get(), nullptr, nullptr));
+  EXPECT_EQ(PollFor(third.get(), POLLOUT, kPatience), POLLOUT);
+}
+
+TEST(Tcp, BindRules) {
+  const Fd listener = Listen();
+  const sockaddr_in taken = Loopback(PortOf(listener));
+  const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_THAT(bind(fd.get(), Addr(taken), sizeof taken), FailsWith(EADDRINUSE));
+  const int on = 1;
+  ASSERT_THAT(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), Succeeds());
+  EXPECT_THAT(bind(fd.get(), Addr(taken), sizeof taken), FailsWith(EADDRINUSE));
+  sockaddr_in elsewhere = Loopback(0);
+  elsewhere.sin_addr.s_addr = htonl(0x08080808);
+  EXPECT_THAT(bind(fd.get(), Addr(elsewhere), sizeof elsewhere), FailsWith(EADDRNOTAVAIL));
+  const sockaddr_in any_port = Loopback(0);
+  EXPECT_THAT(bind(fd.get(), Addr(any_port), sizeof any_port), Succeeds());
+  EXPECT_THAT(bind(fd.get(), Addr(any_port), sizeof any_port), FailsWith(EINVAL));
+}
+
+TEST(Tcp, PortIsFreeWhenCloseReturns) {
+  uint16_t port = 0;
+  for (int i = 0; i < 50; ++i) {
+    const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+    const sockaddr_in address = Loopback(port);
+    ASSERT_THAT(bind(fd.get(), Addr(address), sizeof address), Succeeds()) << "round " << i;
+    ASSERT_THAT(listen(fd.get(), 1), Succeeds());
+    port = PortOf(fd);
+  }
+}
+
+TEST(Tcp, OneDupMayBeClosed) {
+  const Fd listener = Listen();
+  Fd copy(dup(listener.get()));
+  const uint16_t port = PortOf(listener);
+  copy.Close();
+  Fd client = Connect(port);
+  Fd server(accept(listener.get(), nullptr, nullptr));
+  Fd again(fcntl(server.get(), F_DUPFD_CLOEXEC, 20));
+  EXPECT_GE(again.get(), 20);
+  server.Close();
+  ASSERT_TRUE(WriteAll(client.get(), "still"));
+  EXPECT_EQ(ReadExactly(again.get(), 5), "still");
+  again.Close();
+  char byte;
+  EXPECT_EQ(read(client.get(), &byte, 1), 0);
+}
+
+TEST(Tcp, HalfClose) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "request"));
+  ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
+  EXPECT_EQ(ReadExactly(server.get(), 100), "request");
+  ASSERT_TRUE(WriteAll(server.get(), "answer"));
+  server.Close();
+  EXPECT_EQ(ReadExactly(client.get(), 100), "answer");
+  signal(SIGPIPE, SIG_IGN);
+  EXPECT_THAT(write(client.get(), "x", 1), FailsWith(EPIPE));
+}
+
+TEST(Tcp, PeekAndFionread) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "abc"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  char data[8] = {};
+  EXPECT_EQ(recv(server.get(), data, sizeof data, MSG_PEEK), 3);
+  int pending = 0;
+  ASSERT_THAT(ioctl(server.get(), FIONREAD, &pending), Succeeds());
+  EXPECT_EQ(pending, 3);
+  EXPECT_EQ(recv(server.get(), data, sizeof data, 0), 3);
+  EXPECT_THAT(recv(server.get(), data, sizeof data, MSG_DONTWAIT), FailsWith(EAGAIN));
+}
+
+TEST(Tcp, RecvfromAndRecvmsgGiveNoAddress) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "abcdef"));
+  sockaddr_in from{};
+  socklen_t size = sizeof from;
+  char data[3];
+  EXPECT_EQ(recvfrom(server.get(), data, 3, MSG_WAITALL, Addr(from), &size), 3);
+  EXPECT_EQ(size, 0U);
+  iovec iov{data, 3};
+  msghdr msg{};
+  msg.msg_name = &from;
+  msg.msg_namelen = sizeof from;
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  EXPECT_EQ(recvmsg(server.get(), &msg, MSG_WAITALL), 3);
+  EXPECT_EQ(msg.msg_namelen, 0U);
+  EXPECT_EQ(msg.msg_controllen, 0U);
+}
+
+TEST(Tcp, LargeTransferBothWays) {
+  auto [client, server] = TcpPair();
+  constexpr size_t kSize = 8 << 20;
+  std::string out(kSize, '\0');
+  for (size_t i = 0; i < kSize; ++i) out[i] = static_cast<char>(i * 2654435761U >> 13);
+  std::thread echo([fd = server.get()] {
+    std::vector<char> buffer(65536);
+    ssize_t n;
+    while ((n = read(fd, buffer.data(), buffer.size())) > 0) {
+      if (!WriteAll(fd, std::string(buffer.data(), static_cast<size_t>(n)))) return;
+    }
+    shutdown(fd, SHUT_WR);
+  });
+  std::thread writer([fd = client.get(), &out] {
+    EXPECT_TRUE(WriteAll(fd, out));
+    shutdown(fd, SHUT_WR);
+  });
+  const std::string in = ReadExactly(client.get(), kSize + 1);
+  writer.join();
+  echo.join();
+  EXPECT_EQ(in.size(), kSize);
+  EXPECT_TRUE(in == out);
+}
+
+TEST(Tcp, NobodyReadsSoWritingStops) {
+  auto [client, server] = TcpPair();
+  fcntl(client.get(), F_SETFL, O_NONBLOCK);
+  const std::string chunk(65536, 'x');
+  size_t sent = 0;
+  // A writer that is never stopped would be a stack without back-pressure.
+  while (sent < (256 << 20)) {
+    const ssize_t n = write(client.get(), chunk.data(), chunk.size());
+    if (n > 0) {
+      sent += static_cast<size_t>(n);
+    } else if (PollFor(client.get(), POLLOUT, 200) == 0) {
+      break;
+    }
+  }
+  EXPECT_LT(sent, 256U << 20);
+  EXPECT_EQ(ReadExactly(server.get(), sent).size(), sent);
+  EXPECT_EQ(PollFor(client.get(), POLLOUT, kPatience), POLLOUT);
+}
+
+TEST(Tcp, SelectMixesHostAndSocketDescriptors) {
+  auto [client, server] = TcpPair();
+  int host[2];
+  ASSERT_THAT(pipe(host), Succeeds());
+  const Fd reader(host[0]);
+  const Fd writer(host[1]);
+  const Fd listener = Listen();
+  const int top = std::max({client.get(), server.get(), reader.get(), listener.get()}) + 1;
+  const auto readable = [&](int timeout_ms) {
+    fd_set set;
+    FD_ZERO(&set);
+    for (const int fd : {server.get(), reader.get(), listener.get()}) FD_SET(fd, &set);
+    timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000};
+    std::vector<int> ready;
+    if (select(top, &set, nullptr, nullptr, &timeout) > 0) {
+      for (const int fd : {server.get(), reader.get(), listener.get()}) {
+        if (FD_ISSET(fd, &set)) ready.push_back(fd);
+      }
+    }
+    return ready;
+  };
+  EXPECT_THAT(readable(kBriefly), testing::IsEmpty());
+  ASSERT_TRUE(WriteAll(writer.get(), "h"));
+  EXPECT_THAT(readable(kPatience), testing::ElementsAre(reader.get()));
+  EXPECT_EQ(ReadExactly(reader.get(), 1), "h");
+  ASSERT_TRUE(WriteAll(client.get(), "s"));
+  EXPECT_THAT(readable(kPatience), testing::ElementsAre(server.get()));
+  EXPECT_EQ(ReadExactly(server.get(), 1), "s");
+  const Fd other = Connect(PortOf(listener));
+  EXPECT_THAT(readable(kPatience), testing::ElementsAre(listener.get()));
+}
+
+TEST(Tcp, EpollEdges) {
+  auto [client, server] = TcpPair();
+  const Fd epoll(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET | EPOLLRDHUP;
+  ASSERT_THAT(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, server.get(), &event), Succeeds());
+  EXPECT_EQ(epoll_wait(epoll.get(), &event, 1, kBriefly), 0);
+  ASSERT_TRUE(WriteAll(client.get(), "x"));
+  ASSERT_EQ(epoll_wait(epoll.get(), &event, 1, kPatience), 1);
+  EXPECT_EQ(event.events, static_cast<uint32_t>(EPOLLIN));
+  EXPECT_EQ(epoll_wait(epoll.get(), &event, 1, kBriefly), 0);
+  client.Close();
+  ASSERT_EQ(epoll_wait(epoll.get(), &event, 1, kPatience), 1);
+  EXPECT_NE(event.events & EPOLLRDHUP, 0U);
+}
+
+TEST(Tcp, ListenerIsNotWritable) {
+  const Fd listener = Listen();
+  EXPECT_EQ(PollFor(listener.get(), POLLIN | POLLOUT, kBriefly), 0);
+  const Fd client = Connect(PortOf(listener));
+  EXPECT_EQ(PollFor(listener.get(), POLLIN | POLLOUT, kPatience), POLLIN);
+}
+
+TEST(Tcp, NonblockingAccept) {
+  const Fd listener = Listen(16, SOCK_NONBLOCK);
+  EXPECT_THAT(accept(listener.get(), nullptr, nullptr), FailsWith(EAGAIN));
+  const Fd client = Connect(PortOf(listener));
+  ASSERT_EQ(PollFor(listener.get(), POLLIN, kPatience), POLLIN);
+  const Fd plain(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  ASSERT_THAT(plain.get(), Succeeds());
+  EXPECT_EQ(fcntl(plain.get(), F_GETFD), FD_CLOEXEC);
+  EXPECT_NE(fcntl(plain.get(), F_GETFL) & O_NONBLOCK, 0);
+  const Fd second = Connect(PortOf(listener));
+  ASSERT_EQ(PollFor(listener.get(), POLLIN, kPatience), POLLIN);
+  const Fd inherited(accept(listener.get(), nullptr, nullptr));
+  EXPECT_EQ(fcntl(inherited.get(), F_GETFL) & O_NONBLOCK, 0);
+  EXPECT_EQ(fcntl(inherited.get(), F_GETFD), 0);
+}
+
+TEST(Tcp, ChildUsesItsParentsSocket) {
+  const Fd listener = Listen();
+  const uint16_t port = PortOf(listener);
+  const pid_t child = fork();
+  ASSERT_THAT(child, Succeeds());
+  if (child == 0) {
+    // Control calls on what the parent made, and a socket of the child's own.
+    if (PortOf(listener) != port) _exit(1);
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    sockaddr_in peer{};
+    socklen_t size = sizeof peer;
+    if (getpeername(server.get(), Addr(peer), &size) != 0) _exit(2);
+    if (ReadExactly(server.get(), 5) != "hello") _exit(3);
+    if (!WriteAll(server.get(), "child")) _exit(4);
+    _exit(0);
+  }
+  const Fd client = Connect(port);
+  ASSERT_TRUE(WriteAll(client.get(), "hello"));
+  EXPECT_EQ(ReadExactly(client.get(), 100), "child");
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Tcp, ChildOfVforkMayCloseWhatItInherits) {
+  const Fd listener = Listen();
+  const pid_t child = vfork();
+  if (child == 0) {
+    close(listener.get());
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  const Fd client = Connect(PortOf(listener));
+  EXPECT_THAT(client.get(), Succeeds());
+}
+
+TEST(Tcp, ResetReachesTheReader) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "unread"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  server.Close();
+  // Closed with bytes unread: the peer is told by a reset, not by an end of file.
+  EXPECT_NE(PollFor(client.get(), POLLIN, kPatience) & (POLLHUP | POLLERR), 0);
+}
+
+TEST(Tcp, OptionsHaveTheirLengths) {
+  const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+  const auto get = [&](int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    EXPECT_THAT(getsockopt(fd.get(), level, name, &value, &size), Succeeds()) << level << name;
+    EXPECT_EQ(size, sizeof value);
+    return value;
+  };
+  EXPECT_EQ(get(SOL_SOCKET, SO_TYPE), SOCK_STREAM);
+  EXPECT_EQ(get(SOL_SOCKET, SO_DOMAIN), AF_INET);
+  EXPECT_EQ(get(SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+  EXPECT_EQ(get(SOL_SOCKET, SO_ACCEPTCONN), 0);
+  EXPECT_EQ(get(IPPROTO_TCP, TCP_NODELAY), 0);
+  const int on = 1;
+  ASSERT_THAT(setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), Succeeds());
+  EXPECT_EQ(get(IPPROTO_TCP, TCP_NODELAY), 1);
+  char options[40];
+  socklen_t size = sizeof options;
+  ASSERT_THAT(getsockopt(fd.get(), IPPROTO_IP, IP_OPTIONS, options, &size), Succeeds());
+  EXPECT_EQ(size, 0U);
+  EXPECT_THAT(getsockopt(fd.get(), SOL_SOCKET, 9999, options, &size), FailsWith(ENOPROTOOPT));
+  const Fd listener = Listen();
+  int accepting = 0;
+  size = sizeof accepting;
+  ASSERT_THAT(getsockopt(listener.get(), SOL_SOCKET, SO_ACCEPTCONN, &accepting, &size), Succeeds());
+  EXPECT_EQ(accepting, 1);
+}
+
+TEST(Tcp, ReceiveTimeout) {
+  auto [client, server] = TcpPair();
+  const timeval brief{0, 50'000};
+  ASSERT_THAT(setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief), Succeeds());
+  char byte;
+  EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(EAGAIN));
+}
+
+void Nothing(int) {}
+
+TEST(Tcp, SignalInterruptsAccept) {
+  const Fd listener = Listen();
+  struct sigaction action {};
+  action.sa_handler = Nothing;
+  ASSERT_THAT(sigaction(SIGALRM, &action, nullptr), Succeeds());
+  // An alarm that comes again wakes also a call that was not yet waiting for the first.
+  ualarm(20'000, 20'000);
+  EXPECT_THAT(accept(listener.get(), nullptr, nullptr), FailsWith(EINTR));
+  ualarm(0, 0);
+}
+
+TEST(Tcp, StdioOnASocket) {
+  auto [client, server] = TcpPair();
+  FILE* stream = fdopen(server.release(), "r+");
+  ASSERT_NE(stream, nullptr);
+  ASSERT_TRUE(WriteAll(client.get(), "a line\n"));
+  char line[32];
+  ASSERT_NE(fgets(line, sizeof line, stream), nullptr);
+  EXPECT_STREQ(line, "a line\n");
+  fputs("back\n", stream);
+  fclose(stream);
+  EXPECT_EQ(ReadExactly(client.get(), 100), "back\n");
+}
+
+}  // namespace
+}  // namespace rump
