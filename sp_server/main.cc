@@ -16,7 +16,7 @@
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/loop/unique_fd.h"
-#include "sp_server/net/inet.h"
+#include "sp_server/net/inet_family.h"
 #include "sp_server/net/net_stack.h"
 #include "sp_server/server/server.h"
 
@@ -37,6 +37,9 @@ constexpr char kUsage[] =
     "  --version        the version\n"
     "\n"
     "Exit status: 0 after a clean stop, 1 if it cannot start, 2 for bad arguments.\n";
+
+// Packets that a call may have delivered before it answers: a handshake is three.
+constexpr int kSettlePackets = 64;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
@@ -138,8 +141,10 @@ int Main(int argc, char** argv) {
 
   EventLoop loop;
   SetSignals(&loop);
-  BuiltinKernel kernel(&loop, [] { NetStack::Get().Settle(); });
-  RegisterInet(&kernel.families(), &loop);
+  NetStack& stack = NetStack::Get();
+  BuiltinKernel kernel(&loop, [&stack] { stack.Drain(kSettlePackets); });
+  loop.AddPoller(&stack);
+  RegisterInet(&kernel.families(), &stack);
   kernel.set_on_halt([&loop] { loop.Defer([&loop] { loop.Stop(); }); });
   auto server = std::make_unique<Server>(&loop, &kernel, arguments.server);
   for (const std::string& url : arguments.urls) {

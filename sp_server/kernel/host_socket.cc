@@ -21,6 +21,7 @@ namespace {
 
 // Connections handed to a program before it accepts them; the rest waits in the stack.
 constexpr size_t kRecordsAhead = 64;
+constexpr size_t kMaxBacklog = 4096;
 // How long to wait for descriptors to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
@@ -115,7 +116,7 @@ void HostSocket::Run() {
 Errno HostSocket::Listen(int backlog) {
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
-  backlog_ = static_cast<size_t>(std::clamp(backlog, 0, 4096));
+  backlog_ = backlog < 0 ? kMaxBacklog : std::min<size_t>(backlog, kMaxBacklog);
   Schedule();
   return kOk;
 }
@@ -168,10 +169,10 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
   if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
   objects_->Settle();
   const uint32_t ready = socket_->Poll();
-  if (notify && (ready & (POLLERR | POLLHUP)) != 0) return socket_->TakeError();
-  if (notify && (ready & POLLOUT) != 0) {
-    BecomeConnected();
-    return kOk;
+  if (notify && ready != 0) {
+    const Errno outcome = socket_->TakeError();
+    if (outcome.ok()) BecomeConnected();
+    return outcome;
   }
   state_ = State::kConnecting;
   notify_ = notify;
@@ -189,9 +190,9 @@ bool HostSocket::AbandonConnect() {
 void HostSocket::RunConnecting() {
   const uint32_t ready = socket_->Poll();
   if (ready == 0) return;
-  const bool failed = (ready & (POLLERR | POLLHUP)) != 0;
+  const bool failed = (ready & POLLERR) != 0;
   if (notify_) {
-    const char outcome = failed ? static_cast<char>(socket_->TakeError().value()) : 0;
+    const char outcome = static_cast<char>(socket_->TakeError().value());
     notified_ = send(s_.get(), &outcome, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
     notify_ = false;
   } else if (failed) {

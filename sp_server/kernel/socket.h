@@ -53,8 +53,8 @@ class Socket : public File {
   // Takes the oldest finished connection off the queue; `peer` gets its address.
   virtual Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) = 0;
   // How many connections were taken by Accept for somebody who has not accepted them yet: they count
-  // towards the backlog.
-  virtual void SetAcceptDebt(size_t connections) = 0;
+  // towards the backlog. Nothing to know for sockets that do not listen.
+  virtual void SetAcceptDebt(size_t /*connections*/) {}
   // Starts to connect: kOk if that is done at once, EINPROGRESS if POLLOUT will tell, EALREADY,
   // EISCONN… After POLLOUT, TakeError() has the outcome. AF_UNSPEC dissolves a datagram socket's.
   virtual Errno Connect(const SocketAddress& address) = 0;

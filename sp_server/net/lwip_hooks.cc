@@ -128,6 +128,12 @@ extern "C" err_t RumpLwipTcpInput(tcp_pcb* pcb, tcp_hdr* header, u16_t options_l
                                                              : second_part[i - first_part_length];
     });
   }
+  // A FIN right behind the window is in order; lwIP would cut it off and wait for the peer to send
+  // it again.
+  if ((flags & TCP_FIN) != 0 && pcb->state >= ESTABLISHED && pcb->state < CLOSE_WAIT &&
+      header->seqno == pcb->rcv_nxt && packet->tot_len == pcb->rcv_wnd) {
+    ++pcb->rcv_wnd;
+  }
   // Where rcv_nxt means something, a segment half the sequence space away is no mistake of an
   // honest peer, and lwIP's arithmetic fails on it.
   if (pcb->state != LISTEN && pcb->state != SYN_SENT) {

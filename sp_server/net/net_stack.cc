@@ -66,10 +66,7 @@ NetStack& NetStack::Get() {
   return *stack;
 }
 
-NetStack::NetStack()
-    : queue_(kQueuePackets),
-      tcp_ports_(PortTable::Protocol::kTcp),
-      udp_ports_(PortTable::Protocol::kUdp) {
+NetStack::NetStack() : queue_(kQueuePackets) {
   // Segments of 60 KiB come and go at the top of the heap; giving each back to the system costs
   // more than the copy.
   constexpr int kKeptHeapBytes = 64 << 20;

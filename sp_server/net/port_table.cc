@@ -11,11 +11,11 @@ bool Overlap(const ip_addr_t& a, const ip_addr_t& b) {
   return ip_addr_isany_val(a) || ip_addr_isany_val(b) || ip_addr_cmp_zoneless(&a, &b);
 }
 
-bool Conflict(PortTable::Protocol protocol, const PortUse& a, const PortUse& b) {
-  if (!Overlap(a.address, b.address)) return false;
-  if (a.reuse_port && b.reuse_port) return false;
-  const bool listens = protocol == PortTable::Protocol::kTcp && (a.listening || b.listening);
-  return listens || !a.reuse_address || !b.reuse_address;
+// Whether `use` may not share its port with `other`.
+bool Conflict(const PortUse& use, const PortUse& other) {
+  if (!Overlap(use.address, other.address)) return false;
+  if (use.reuse_port && other.reuse_port) return false;
+  return !use.reuse_address || !other.reuse_address || other.listening;
 }
 
 // Visits every ephemeral port once, from a random one on, until `visit` returns true.
@@ -88,7 +88,7 @@ void PortTable::Remove(PortUse* use) {
 
 bool PortTable::Collides(const PortUse& use) const {
   for (const PortUse* other = heads_[use.port]; other != nullptr; other = other->next_) {
-    if (other != &use && Conflict(protocol_, use, *other)) return true;
+    if (other != &use && Conflict(use, *other)) return true;
   }
   return false;
 }

@@ -44,8 +44,7 @@ struct PortUse {
 
 class PortTable {
  public:
-  enum class Protocol { kTcp, kUdp };
-  explicit PortTable(Protocol protocol) : protocol_(protocol), heads_(65536) {}
+  PortTable() : heads_(65536) {}
   PortTable(const PortTable&) = delete;
   PortTable& operator=(const PortTable&) = delete;
 
@@ -63,7 +62,6 @@ class PortTable {
   friend struct PortUse;
   void Remove(PortUse* use);
 
-  const Protocol protocol_;
   std::vector<PortUse*> heads_;  // by port
 };
 

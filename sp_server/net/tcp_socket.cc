@@ -50,6 +50,7 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
       port_use_(static_cast<PortUse*>(tcp_ext_arg_get(pcb, kPortSlot))),
       remote_{pcb->remote_ip, pcb->remote_port} {
   port_use_->Ref();
+  small_end_ = pcb->lastack;
   Attach(pcb);
 }
 
@@ -119,11 +120,8 @@ void TcpSocket::ApplyOptions() {
   pcb_->tos = static_cast<u8_t>(v6 ? options_.Int(IPPROTO_IPV6, IPV6_TCLASS)
                                    : options_.Int(IPPROTO_IP, IP_TOS));
   if (pcb_->state == LISTEN) return;
-  if (options_.Flag(IPPROTO_TCP, TCP_NODELAY)) {
-    tcp_nagle_disable(pcb_);
-  } else {
-    tcp_nagle_enable(pcb_);
-  }
+  // HoldsBack is our Nagle.
+  tcp_nagle_disable(pcb_);
   constexpr u32_t kMilliseconds = 1000;
   pcb_->keep_idle = static_cast<u32_t>(options_.Int(IPPROTO_TCP, TCP_KEEPIDLE)) * kMilliseconds;
   pcb_->keep_intvl = static_cast<u32_t>(options_.Int(IPPROTO_TCP, TCP_KEEPINTVL)) * kMilliseconds;
@@ -157,6 +155,7 @@ err_t TcpSocket::OnConnected(void* arg, tcp_pcb* pcb, err_t) {
   auto* self = static_cast<TcpSocket*>(arg);
   tcp_poll(pcb, nullptr, 0);
   self->state_ = State::kConnected;
+  self->small_end_ = pcb->lastack;
   self->waiters().Notify(self->Poll());
   return ERR_OK;
 }
@@ -353,10 +352,15 @@ Errno TcpSocket::Listen(int backlog) {
   return kOk;
 }
 
+void TcpSocket::SetAcceptDebt(size_t connections) {
+  accept_debt_ = static_cast<int>(connections);
+  if (state_ == State::kListening) UpdateBacklog();
+}
+
 // lwIP drops a SYN when as many connections are half open as its backlog says: that is the room
 // that our queue has left. A backlog of n lets n + 1 in.
 void TcpSocket::UpdateBacklog() {
-  const int room = backlog_ + 1 - static_cast<int>(accepted_.size());
+  const int room = backlog_ + 1 - static_cast<int>(accepted_.size()) - accept_debt_;
   reinterpret_cast<tcp_pcb_listen*>(pcb_)->backlog =
       static_cast<u8_t>(std::clamp(room, 0, kMaxHalfOpen));
 }
@@ -527,22 +531,37 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
   const size_t space = SendSpace();
   if (space == 0) return Errno(EAGAIN);
   data = data.first(std::min(data.size(), space));
-  const bool corked = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
+  const bool more = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
   size_t sent = 0;
   while (sent < data.size()) {
     const size_t n = std::min(data.size() - sent, kWriteBytes);
     u8_t write_flags = TCP_WRITE_FLAG_COPY;
     // Data behind other unsent data waits in any case: lwIP then leaves room for more in its
     // buffer, which keeps a run of small writes from becoming a chain of small buffers.
-    if (corked || pcb_->unsent != nullptr || sent + n < data.size()) {
+    if (more || pcb_->unsent != nullptr || sent + n < data.size()) {
       write_flags |= TCP_WRITE_FLAG_MORE;
     }
     if (tcp_write(pcb_, data.data() + sent, static_cast<u16_t>(n), write_flags) != ERR_OK) break;
     sent += n;
   }
   if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
-  if (!corked || TCP_SND_BUF - pcb_->snd_buf >= pcb_->mss) tcp_output(pcb_);
+  if (HoldsBack(more)) return sent;
+  small_end_ = pcb_->snd_lbb;
+  tcp_output(pcb_);
   return sent;
+}
+
+// lwIP's Nagle waits while anything is unacknowledged, which, with acknowledgements that are
+// delayed too, stalls the last bytes of every large write. As Linux, wait only for the
+// acknowledgement of a segment that was not full.
+bool TcpSocket::HoldsBack(bool more) const {
+  size_t unsent = 0;
+  for (const tcp_seg* seg = pcb_->unsent; seg != nullptr; seg = seg->next) {
+    unsent += seg->len;
+    if (unsent >= pcb_->mss) return false;
+  }
+  if (more) return true;
+  return !options_.Flag(IPPROTO_TCP, TCP_NODELAY) && TCP_SEQ_LT(pcb_->lastack, small_end_);
 }
 
 Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {

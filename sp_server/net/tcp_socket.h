@@ -34,6 +34,7 @@ class TcpSocket final : public StreamSocket {
   Errno Bind(const SocketAddress& address) override;
   Errno Listen(int backlog) override;
   Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) override;
+  void SetAcceptDebt(size_t connections) override;
   Errno Connect(const SocketAddress& address) override;
   Result<SocketAddress> LocalAddress() override;
   Result<SocketAddress> PeerAddress() override;
@@ -98,6 +99,8 @@ class TcpSocket final : public StreamSocket {
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
   size_t SendLimit() const;
+  // Whether what is queued shall wait for more, by the cork or by Nagle.
+  bool HoldsBack(bool more) const;
   uint8_t LinuxState() const;
   InetAddress Local() const;
 
@@ -111,10 +114,12 @@ class TcpSocket final : public StreamSocket {
   uint8_t shutdown_ = 0;
   int error_ = 0;
   uint8_t syn_retransmits_ = 0;
+  uint32_t small_end_ = 0;  // sequence number behind the last segment that was not full
   InetAddress remote_;
   ReceiveQueue received_;
   std::deque<std::shared_ptr<TcpSocket>> accepted_;
   int backlog_ = 0;
+  int accept_debt_ = 0;
 };
 
 }  // namespace rump

@@ -32,7 +32,7 @@
 #define LWIP_DNS 0
 #define LWIP_SINGLE_NETIF 0
 // The loopback interface is our own (loopback.h).
-#define LWIP_HAVE_LOOPIF 1
+#define LWIP_HAVE_LOOPIF 0
 #define LWIP_NETIF_LOOPBACK 0
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1
 
@@ -74,6 +74,9 @@
 #define TCP_SYNMAXRTX 7
 // Its 16-bit arithmetic does not hold for our segment size.
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1
+
+// lwIP's bookkeeping of fragments is larger than the fragment header on 64-bit machines.
+#define IPV6_FRAG_COPYHEADER 1
 
 // Defaults of Linux.
 #define IP_DEFAULT_TTL 64

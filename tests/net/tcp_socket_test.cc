@@ -1,0 +1,732 @@
+#include "sp_server/net/tcp_socket.h"
+
+#include <gmock/gmock.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <sys/ioctl.h>
+
+#include <random>
+#include <set>
+
+#include "lwip/priv/tcp_priv.h"
+#include "sp_server/kernel/wait_queue.h"
+#include "tests/net/net_test_util.h"
+
+namespace rump {
+namespace {
+
+constexpr uint32_t kIn = POLLIN | POLLRDNORM;
+constexpr uint32_t kOut = POLLOUT | POLLWRNORM;
+
+class TcpSocketTest : public NetTest {};
+
+class CountingWaiter : public Waiter {
+ public:
+  void OnReady(uint32_t mask) override { seen |= mask; }
+  uint32_t seen = 0;
+};
+
+TEST_F(TcpSocketTest, EchoesOverLoopback) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.client, "hello"), 5u);
+  EXPECT_EQ(ReceiveText(*pair.server), ErrorText(EAGAIN));
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server, 3), "hel");
+  EXPECT_EQ(ReceiveText(*pair.server, 3), "lo");
+  EXPECT_EQ(ReceiveText(*pair.server), ErrorText(EAGAIN));
+  EXPECT_EQ(*SendText(*pair.server, "world"), 5u);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.client), "world");
+}
+
+TEST_F(TcpSocketTest, KnowsItsAddresses) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  const SocketAddress where = *listener->LocalAddress();
+  EXPECT_GE(PortOf(where), kFirstEphemeralPort);
+  EXPECT_LE(PortOf(where), kLastEphemeralPort);
+  EXPECT_EQ(listener->PeerAddress().error().value(), ENOTCONN);
+  auto client = Tcp();
+  EXPECT_EQ(Show(*client->LocalAddress()), "0.0.0.0 0");
+  EXPECT_EQ(client->Connect(where).value(), EINPROGRESS);
+  EXPECT_EQ(client->PeerAddress().error().value(), ENOTCONN);
+  Settle();
+  SocketAddress peer;
+  auto server = *listener->Accept(&peer);
+  EXPECT_EQ(Show(peer), Show(*client->LocalAddress()));
+  EXPECT_EQ(Show(*server->PeerAddress()), Show(peer));
+  EXPECT_EQ(Show(*server->LocalAddress()), Show(where));
+  EXPECT_EQ(Show(*client->PeerAddress()), Show(where));
+}
+
+TEST_F(TcpSocketTest, EveryLoopbackAddressIsLocal) {
+  auto listener = Listener(Ipv4("127.1.2.3", 0));
+  auto client = Tcp();
+  EXPECT_EQ(client->Bind(Ipv4("127.9.9.9", 0)).value(), 0);
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  Settle();
+  SocketAddress peer;
+  ASSERT_TRUE(listener->Accept(&peer).ok());
+  EXPECT_EQ(Show(peer), Show(*client->LocalAddress()));
+  EXPECT_EQ(Show(peer).substr(0, 9), "127.9.9.9");
+}
+
+TEST_F(TcpSocketTest, TheWildcardAsDestinationIsThisHost) {
+  auto listener = Listener(Ipv4("0.0.0.0", 0));
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(Ipv4("0.0.0.0", PortOf(*listener->LocalAddress()))).value(),
+            EINPROGRESS);
+  Settle();
+  EXPECT_EQ(client->TakeError().value(), 0);
+  EXPECT_EQ(Show(*client->PeerAddress()).substr(0, 9), "127.0.0.1");
+}
+
+TEST_F(TcpSocketTest, Ipv6) {
+  auto listener = Listener(Ipv6("::1", 0));
+  auto client = Tcp(AF_INET6);
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  Settle();
+  SocketAddress peer;
+  auto server = listener->Accept(&peer);
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(Show(peer).substr(0, 4), "::1 ");
+  EXPECT_TRUE(SendText(*client, std::string(100000, 'x')).ok());
+  Settle();
+  EXPECT_EQ(ReceiveText(**server, 200000).size(), 100000u);
+}
+
+TEST_F(TcpSocketTest, DualStackListenerTakesIpv4) {
+  auto listener = Listener(Ipv6("::", 0));
+  const uint16_t port = PortOf(*listener->LocalAddress());
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(Ipv4("127.0.0.1", port)).value(), EINPROGRESS);
+  Settle();
+  SocketAddress peer;
+  auto server = listener->Accept(&peer);
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(Show(peer).substr(0, 17), "::ffff:127.0.0.1 ");
+  EXPECT_EQ(Show(*(*server)->LocalAddress()), "::ffff:127.0.0.1 " + std::to_string(port));
+  auto taken = Tcp();
+  EXPECT_EQ(taken->Bind(Ipv4("0.0.0.0", port)).value(), EADDRINUSE);
+  auto mapped = Tcp(AF_INET6);
+  EXPECT_EQ(mapped->Connect(Ipv6("::ffff:127.0.0.1", port)).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(mapped->TakeError().value(), 0);
+}
+
+TEST_F(TcpSocketTest, V6OnlyLeavesThePortToIpv4) {
+  auto v6 = Tcp(AF_INET6);
+  EXPECT_EQ(SetInt(*v6, IPPROTO_IPV6, IPV6_V6ONLY, 1).value(), 0);
+  EXPECT_EQ(v6->Bind(Ipv6("::", 0)).value(), 0);
+  EXPECT_EQ(v6->Listen(1).value(), 0);
+  const uint16_t port = PortOf(*v6->LocalAddress());
+  auto refused = Tcp();
+  EXPECT_EQ(refused->Connect(Ipv4("127.0.0.1", port)).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(refused->TakeError().value(), ECONNREFUSED);
+  auto v4 = Tcp();
+  EXPECT_EQ(v4->Bind(Ipv4("0.0.0.0", port)).value(), 0);
+  EXPECT_EQ(SetInt(*v6, IPPROTO_IPV6, IPV6_V6ONLY, 0).value(), EINVAL);
+}
+
+// --- bind ---
+
+TEST_F(TcpSocketTest, BindChecksItsAddress) {
+  auto socket = Tcp();
+  EXPECT_EQ(socket->Bind(Ipv4("10.1.2.3", 80)).value(), EADDRNOTAVAIL);
+  EXPECT_EQ(socket->Bind(Ipv6("::1", 80)).value(), EAFNOSUPPORT);
+  SocketAddress cut = Ipv4("127.0.0.1", 80);
+  cut.len = 8;
+  EXPECT_EQ(socket->Bind(cut).value(), EINVAL);
+  EXPECT_EQ(socket->Bind(Ipv4("127.0.0.1", 8080)).value(), 0);
+  EXPECT_EQ(socket->Bind(Ipv4("127.0.0.1", 8081)).value(), EINVAL);
+}
+
+TEST_F(TcpSocketTest, BoundPortsConflict) {
+  auto first = Tcp();
+  ASSERT_EQ(first->Bind(Ipv4("127.0.0.1", 8100)).value(), 0);
+  auto second = Tcp();
+  EXPECT_EQ(second->Bind(Ipv4("127.0.0.1", 8100)).value(), EADDRINUSE);
+  EXPECT_EQ(second->Bind(Ipv4("0.0.0.0", 8100)).value(), EADDRINUSE);
+  EXPECT_EQ(second->Bind(Ipv4("127.0.0.2", 8100)).value(), 0);
+  first.reset();
+  auto third = Tcp();
+  EXPECT_EQ(third->Bind(Ipv4("127.0.0.1", 8100)).value(), 0);
+}
+
+TEST_F(TcpSocketTest, ReuseAddressSharesAPortUntilOneListens) {
+  auto first = Tcp(), second = Tcp(), third = Tcp();
+  for (auto& socket : {first, second, third}) {
+    EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_REUSEADDR, 1).value(), 0);
+  }
+  EXPECT_EQ(first->Bind(Ipv4("127.0.0.1", 8101)).value(), 0);
+  EXPECT_EQ(second->Bind(Ipv4("127.0.0.1", 8101)).value(), 0);
+  EXPECT_EQ(first->Listen(1).value(), 0);
+  EXPECT_EQ(second->Listen(1).value(), EADDRINUSE);
+  EXPECT_EQ(third->Bind(Ipv4("127.0.0.1", 8101)).value(), EADDRINUSE);
+}
+
+TEST_F(TcpSocketTest, ReusePortSharesAPortIfAllHaveIt) {
+  auto first = Tcp(), second = Tcp(), third = Tcp();
+  EXPECT_EQ(SetInt(*first, SOL_SOCKET, SO_REUSEPORT, 1).value(), 0);
+  EXPECT_EQ(SetInt(*second, SOL_SOCKET, SO_REUSEPORT, 1).value(), 0);
+  EXPECT_EQ(first->Bind(Ipv4("127.0.0.1", 8102)).value(), 0);
+  EXPECT_EQ(first->Listen(1).value(), 0);
+  EXPECT_EQ(second->Bind(Ipv4("127.0.0.1", 8102)).value(), 0);
+  EXPECT_EQ(second->Listen(1).value(), 0);
+  EXPECT_EQ(third->Bind(Ipv4("127.0.0.1", 8102)).value(), EADDRINUSE);
+}
+
+TEST_F(TcpSocketTest, TimeWaitBlocksThePortUnlessReused) {
+  const SocketAddress address = Ipv4("127.0.0.1", 8103);
+  auto listener = Tcp();
+  SetInt(*listener, SOL_SOCKET, SO_REUSEADDR, 1).value();
+  ASSERT_EQ(listener->Bind(address).value(), 0);
+  ASSERT_EQ(listener->Listen(1).value(), 0);
+  auto client = Tcp();
+  client->Connect(address).value();
+  Settle();
+  auto server = *listener->Accept(nullptr);
+  server.reset();  // the server closes first: its end goes to TIME_WAIT
+  Settle();
+  client.reset();
+  Settle();
+  listener.reset();
+  auto strict = Tcp();
+  EXPECT_EQ(strict->Bind(address).value(), EADDRINUSE);
+  EXPECT_EQ(SetInt(*strict, SOL_SOCKET, SO_REUSEADDR, 1).value(), 0);
+  EXPECT_EQ(strict->Bind(address).value(), 0);
+  EXPECT_EQ(strict->Listen(1).value(), 0);
+}
+
+TEST_F(TcpSocketTest, ANewConnectionReplacesOneInTimeWait) {
+  const SocketAddress address = Ipv4("127.0.0.1", 8104);
+  auto listener = Listener(address);
+  for (int i = 0; i < 3; ++i) {
+    auto client = Tcp();
+    SetInt(*client, SOL_SOCKET, SO_REUSEADDR, 1).value();
+    ASSERT_EQ(client->Bind(Ipv4("127.0.0.1", 8105)).value(), 0);
+    ASSERT_EQ(client->Connect(address).value(), EINPROGRESS);
+    Settle();
+    ASSERT_EQ(client->TakeError().value(), 0);
+    Result<std::shared_ptr<Socket>> server = listener->Accept(nullptr);
+    ASSERT_TRUE(server.ok());
+    // The server's end closes first and stays in TIME_WAIT with the same addresses.
+    server->reset();
+    Settle();
+    client.reset();
+    Settle();
+  }
+}
+
+// --- connect ---
+
+TEST_F(TcpSocketTest, RefusedConnect) {
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(Ipv4("127.0.0.1", 1)).value(), EINPROGRESS);
+  EXPECT_EQ(client->Poll(), 0u);
+  EXPECT_EQ(client->Connect(Ipv4("127.0.0.1", 1)).value(), EALREADY);
+  Settle();
+  EXPECT_EQ(client->Poll(), kIn | kOut | POLLERR | POLLHUP | POLLRDHUP);
+  EXPECT_EQ(client->TakeError().value(), ECONNREFUSED);
+  EXPECT_EQ(client->TakeError().value(), 0);
+  // The socket is as good as new.
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(client->TakeError().value(), 0);
+  EXPECT_EQ(client->Poll(), kOut);
+}
+
+TEST_F(TcpSocketTest, SecondConnectTellsTheOutcomeOnce) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  const SocketAddress where = *listener->LocalAddress();
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(where).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(client->Connect(where).value(), 0);
+  EXPECT_EQ(client->Connect(where).value(), EISCONN);
+  auto refused = Tcp();
+  EXPECT_EQ(refused->Connect(Ipv4("127.0.0.1", 1)).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(refused->Connect(where).value(), ECONNREFUSED);
+  EXPECT_EQ(refused->Connect(where).value(), EINPROGRESS);
+}
+
+TEST_F(TcpSocketTest, NoRoute) {
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(Ipv4("10.1.2.3", 80)).value(), ENETUNREACH);
+  EXPECT_EQ(client->Connect(Ipv4("224.0.0.1", 80)).value(), ENETUNREACH);
+  EXPECT_EQ(client->Connect(Ipv6("::1", 80)).value(), EAFNOSUPPORT);
+}
+
+TEST_F(TcpSocketTest, FullBacklogLeavesConnectsWaiting) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0), 1);
+  std::vector<std::shared_ptr<Socket>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(Tcp());
+    EXPECT_EQ(clients.back()->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+    Settle();
+  }
+  EXPECT_EQ(clients[0]->Poll(), kOut);
+  EXPECT_EQ(clients[1]->Poll(), kOut);
+  EXPECT_EQ(clients[2]->Poll(), 0u);
+  EXPECT_TRUE(listener->Accept(nullptr).ok());
+  EXPECT_TRUE(listener->Accept(nullptr).ok());
+  EXPECT_EQ(listener->Accept(nullptr).error().value(), EAGAIN);
+  // The SYN goes out again after a second; the slow timer is that clock.
+  for (int tick = 0; tick < 3; ++tick) tcp_slowtmr();
+  Settle();
+  EXPECT_EQ(clients[2]->Poll(), kOut);
+}
+
+TEST_F(TcpSocketTest, AnUnansweredConnectTimesOut) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0), 0);
+  auto first = Tcp(), second = Tcp();
+  first->Connect(*listener->LocalAddress()).value();
+  Settle();
+  second->Connect(*listener->LocalAddress()).value();
+  constexpr int kTwoMinutes = 240;
+  for (int tick = 0; tick < kTwoMinutes; ++tick) {
+    tcp_slowtmr();
+    Settle();
+  }
+  EXPECT_EQ(second->Connect(*listener->LocalAddress()).value(), EALREADY);
+  for (int tick = 0; tick < 30; ++tick) {
+    tcp_slowtmr();
+    Settle();
+  }
+  EXPECT_EQ(second->TakeError().value(), ETIMEDOUT);
+}
+
+TEST_F(TcpSocketTest, ConnectsShareEphemeralPortsOnlyIfTheyMust) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0), 100);
+  std::vector<std::shared_ptr<Socket>> clients;
+  std::set<uint16_t> ports;
+  for (int i = 0; i < 50; ++i) {
+    clients.push_back(Tcp());
+    clients.back()->Connect(*listener->LocalAddress()).value();
+    ports.insert(PortOf(*clients.back()->LocalAddress()));
+  }
+  EXPECT_EQ(ports.size(), 50u);
+}
+
+// --- listen, accept ---
+
+TEST_F(TcpSocketTest, ListenAndAcceptStates) {
+  auto socket = Tcp();
+  EXPECT_EQ(socket->Accept(nullptr).error().value(), EINVAL);
+  EXPECT_EQ(socket->Listen(5).value(), 0);  // binds by itself
+  EXPECT_GE(PortOf(*socket->LocalAddress()), kFirstEphemeralPort);
+  EXPECT_EQ(socket->Listen(6).value(), 0);
+  EXPECT_EQ(socket->Accept(nullptr).error().value(), EAGAIN);
+  EXPECT_EQ(socket->Connect(Ipv4("127.0.0.1", 1)).value(), EISCONN);
+  EXPECT_EQ(socket->Poll(), 0u);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_ACCEPTCONN), 1);
+  EXPECT_EQ(ReceiveText(*socket), ErrorText(ENOTCONN));
+  EXPECT_EQ(SendText(*socket, "x").error().value(), EPIPE);
+  CountingWaiter waiter;
+  socket->waiters().Add(&waiter);
+  auto client = Tcp();
+  client->Connect(*socket->LocalAddress()).value();
+  Settle();
+  EXPECT_EQ(socket->Poll(), kIn);
+  EXPECT_NE(waiter.seen & POLLIN, 0u);
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(pair.client->Listen(1).value(), EINVAL);
+  EXPECT_EQ(pair.client->Accept(nullptr).error().value(), EINVAL);
+}
+
+TEST_F(TcpSocketTest, ClosingAListenerResetsItsQueue) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  auto client = Tcp();
+  client->Connect(*listener->LocalAddress()).value();
+  Settle();
+  EXPECT_EQ(client->TakeError().value(), 0);
+  listener.reset();
+  Settle();
+  EXPECT_EQ(ReceiveText(*client), ErrorText(ECONNRESET));
+}
+
+TEST_F(TcpSocketTest, ShutdownEndsListening) {
+  auto listener = Listener(Ipv4("127.0.0.1", 8106));
+  EXPECT_EQ(listener->Shutdown(SHUT_RDWR).value(), 0);
+  EXPECT_EQ(listener->Accept(nullptr).error().value(), EINVAL);
+  EXPECT_EQ(listener->Listen(1).value(), 0);
+}
+
+// --- data and ends ---
+
+TEST_F(TcpSocketTest, FreshSocket) {
+  auto socket = Tcp();
+  EXPECT_EQ(socket->Poll(), kOut | POLLHUP);
+  EXPECT_EQ(ReceiveText(*socket), ErrorText(ENOTCONN));
+  EXPECT_EQ(SendText(*socket, "x").error().value(), EPIPE);
+  EXPECT_EQ(socket->Shutdown(SHUT_RDWR).value(), ENOTCONN);
+  EXPECT_EQ(socket->PeerAddress().error().value(), ENOTCONN);
+}
+
+TEST_F(TcpSocketTest, HalfClose) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.client, "last words"), 10u);
+  EXPECT_EQ(pair.client->Shutdown(SHUT_WR).value(), 0);
+  EXPECT_EQ(SendText(*pair.client, "more").error().value(), EPIPE);
+  Settle();
+  EXPECT_EQ(pair.server->Poll(), kIn | POLLRDHUP | kOut);
+  EXPECT_EQ(ReceiveText(*pair.server), "last words");
+  EXPECT_EQ(ReceiveText(*pair.server), "");
+  EXPECT_EQ(pair.server->Poll(), kIn | POLLRDHUP | kOut);
+  EXPECT_EQ(*SendText(*pair.server, "reply"), 5u);
+  EXPECT_EQ(pair.server->Shutdown(SHUT_WR).value(), 0);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.client), "reply");
+  EXPECT_EQ(ReceiveText(*pair.client), "");
+  EXPECT_EQ(pair.client->Poll(), kIn | kOut | POLLRDHUP | POLLHUP);
+  EXPECT_EQ(pair.server->Poll(), kIn | kOut | POLLRDHUP | POLLHUP);
+  EXPECT_EQ(pair.server->TakeError().value(), 0);
+}
+
+TEST_F(TcpSocketTest, SocketOutlivesItsTimeWait) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(pair.client->Shutdown(SHUT_WR).value(), 0);
+  Settle();
+  EXPECT_EQ(pair.server->Shutdown(SHUT_WR).value(), 0);
+  Settle();
+  constexpr int kTicksOfTimeWait = 2 * TCP_MSL / TCP_SLOW_INTERVAL + 2;
+  for (int tick = 0; tick < kTicksOfTimeWait; ++tick) tcp_slowtmr();
+  EXPECT_EQ(ReceiveText(*pair.client), "");
+  EXPECT_EQ(SendText(*pair.client, "x").error().value(), EPIPE);
+  EXPECT_EQ(pair.client->Poll(), kIn | kOut | POLLRDHUP | POLLHUP);
+}
+
+TEST_F(TcpSocketTest, ShutReadMeansEofButDataStillComes) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(pair.server->Shutdown(SHUT_RD).value(), 0);
+  EXPECT_EQ(ReceiveText(*pair.server), "");
+  EXPECT_EQ(*SendText(*pair.client, "x"), 1u);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server), "x");
+  EXPECT_EQ(ReceiveText(*pair.server), "");
+}
+
+TEST_F(TcpSocketTest, CloseWithUnreadDataResets) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.client, "unread"), 6u);
+  Settle();
+  pair.server.reset();
+  Settle();
+  EXPECT_EQ(pair.client->Poll(), kIn | kOut | POLLERR | POLLHUP | POLLRDHUP);
+  EXPECT_EQ(ReceiveText(*pair.client), ErrorText(ECONNRESET));
+  EXPECT_EQ(ReceiveText(*pair.client), "");
+  EXPECT_EQ(SendText(*pair.client, "x").error().value(), EPIPE);
+  EXPECT_EQ(pair.client->PeerAddress().error().value(), ENOTCONN);
+}
+
+TEST_F(TcpSocketTest, DataBeforeAResetCanBeRead) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.server, "data"), 4u);
+  Settle();
+  pair.server_stream()->Abort();
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.client), "data");
+  EXPECT_EQ(ReceiveText(*pair.client), ErrorText(ECONNRESET));
+}
+
+TEST_F(TcpSocketTest, LingerZeroResets) {
+  Pair pair = ConnectedPair();
+  const linger zero = {1, 0};
+  EXPECT_EQ(
+      pair.server->SetOption(SOL_SOCKET, SO_LINGER, std::as_bytes(std::span(&zero, 1))).value(), 0);
+  pair.server.reset();
+  Settle();
+  EXPECT_EQ(GetInt(*pair.client, SOL_SOCKET, SO_ERROR), ECONNRESET);
+}
+
+TEST_F(TcpSocketTest, WriteToAClosedPeerSucceedsOnce) {
+  Pair pair = ConnectedPair();
+  pair.server.reset();
+  Settle();
+  EXPECT_EQ(*SendText(*pair.client, "x"), 1u);
+  Settle();
+  EXPECT_EQ(SendText(*pair.client, "x").error().value(), EPIPE);
+}
+
+TEST_F(TcpSocketTest, ClosedSocketStillDelivers) {
+  Pair pair = ConnectedPair();
+  std::string data(5 << 20, 'd');
+  size_t sent = 0;
+  while (true) {
+    Result<size_t> n = SendText(*pair.client, std::string_view(data).substr(sent));
+    if (!n.ok()) break;
+    sent += *n;
+  }
+  EXPECT_GE(sent, size_t{1} << 20);
+  pair.client.reset();
+  size_t received = 0;
+  std::vector<std::byte> buffer(100000);
+  while (true) {
+    Settle();
+    Result<Received> part = pair.server->Receive(buffer, 0);
+    ASSERT_TRUE(part.ok()) << part.error().value() << " after " << received << " of " << sent;
+    if (part->copied == 0) break;
+    received += part->copied;
+  }
+  EXPECT_EQ(received, sent);
+}
+
+TEST_F(TcpSocketTest, PeekAndTruncate) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.client, "abcdef"), 6u);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server, 3, MSG_PEEK), "abc");
+  EXPECT_EQ(ReceiveText(*pair.server, 9, MSG_PEEK), "abcdef");
+  int pending = 0;
+  EXPECT_EQ(pair.server->Ioctl(FIONREAD, std::as_writable_bytes(std::span(&pending, 1))).value(),
+            0);
+  EXPECT_EQ(pending, 6);
+  std::vector<std::byte> none(2);
+  EXPECT_EQ(pair.server->Receive(none, MSG_TRUNC)->copied, 2u);
+  EXPECT_EQ(ReceiveText(*pair.server), "cdef");
+}
+
+TEST_F(TcpSocketTest, PumpInterface) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(*SendText(*pair.client, std::string(200000, 'p')), 200000u);
+  Settle();
+  iovec iov[64];
+  StreamSocket* server = pair.server_stream();
+  size_t seen = 0;
+  while (size_t n = server->PeekReceived(iov)) {
+    const size_t first = iov[0].iov_len;
+    EXPECT_EQ(static_cast<char*>(iov[0].iov_base)[0], 'p');
+    server->ConsumeReceived(first);
+    seen += first;
+    EXPECT_LE(n, std::size(iov));
+    Settle();
+  }
+  EXPECT_EQ(seen, 200000u);
+  EXPECT_FALSE(server->receive_eof());
+  pair.client.reset();
+  Settle();
+  EXPECT_EQ(server->PeekReceived(iov), 0u);
+  EXPECT_TRUE(server->receive_eof());
+}
+
+TEST_F(TcpSocketTest, SendsUntilFullAndTellsWhenThereIsRoom) {
+  Pair pair = ConnectedPair();
+  const std::string chunk(65536, 'f');
+  size_t sent = 0;
+  while (true) {
+    Settle();
+    Result<size_t> n = SendText(*pair.client, chunk);
+    if (!n.ok()) {
+      EXPECT_EQ(n.error().value(), EAGAIN);
+      break;
+    }
+    sent += *n;
+  }
+  EXPECT_EQ(pair.client->Poll() & POLLOUT, 0u);
+  EXPECT_EQ(pair.client_stream()->SendSpace(), 0u);
+  EXPECT_LE(sent, size_t{8} << 20);
+  CountingWaiter waiter;
+  pair.client->waiters().Add(&waiter);
+  size_t received = 0;
+  while (received < sent) {
+    const size_t n = ReceiveText(*pair.server).size();
+    ASSERT_GT(n, 0u);
+    received += n;
+    Settle();
+  }
+  EXPECT_EQ(received, sent);
+  EXPECT_NE(waiter.seen & POLLOUT, 0u);
+  EXPECT_GT(pair.client_stream()->SendSpace(), size_t{1} << 20);
+}
+
+TEST_F(TcpSocketTest, SmallSendBufferBounds) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(SetInt(*pair.client, SOL_SOCKET, SO_SNDBUF, 10000).value(), 0);
+  EXPECT_EQ(*SendText(*pair.client, std::string(100000, 'x')), 20000u);
+  EXPECT_EQ(SendText(*pair.client, "x").error().value(), EAGAIN);
+  int queued = 0;
+  EXPECT_EQ(pair.client->Ioctl(SIOCOUTQ, std::as_writable_bytes(std::span(&queued, 1))).value(), 0);
+  EXPECT_EQ(queued, 20000);
+}
+
+TEST_F(TcpSocketTest, AMillionSingleBytes) {
+  Pair pair = ConnectedPair();
+  SetInt(*pair.client, IPPROTO_TCP, TCP_NODELAY, 1).value();
+  size_t sent = 0;
+  for (; sent < 1'000'000; ++sent) {
+    const char byte = static_cast<char>(sent % 251);
+    if (!SendText(*pair.client, std::string_view(&byte, 1)).ok()) break;
+    if (sent % 64 == 0) NetStack::Get().Drain(256);
+  }
+  Settle();
+  EXPECT_EQ(sent, 1'000'000u);
+  size_t received = 0;
+  std::vector<std::byte> buffer(65536);
+  while (received < sent) {
+    Result<Received> part = pair.server->Receive(buffer, 0);
+    ASSERT_TRUE(part.ok());
+    for (size_t i = 0; i < part->copied; ++i) {
+      ASSERT_EQ(std::to_integer<int>(buffer[i]), static_cast<int>((received + i) % 251));
+    }
+    received += part->copied;
+    Settle();
+  }
+}
+
+// --- options ---
+
+TEST_F(TcpSocketTest, Options) {
+  auto socket = Tcp();
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_TYPE), SOCK_STREAM);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_DOMAIN), AF_INET);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_ACCEPTCONN), 0);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_REUSEADDR), 0);
+  EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_REUSEADDR, 17).value(), 0);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_REUSEADDR), 1);
+  EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_RCVBUF, 5000).value(), 0);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_RCVBUF), 10000);
+  EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_SNDBUF, 1).value(), 0);
+  EXPECT_EQ(GetInt(*socket, SOL_SOCKET, SO_SNDBUF), 4608);
+  EXPECT_EQ(SetInt(*socket, IPPROTO_TCP, TCP_KEEPIDLE, 0).value(), EINVAL);
+  EXPECT_EQ(SetInt(*socket, IPPROTO_TCP, TCP_KEEPIDLE, 30).value(), 0);
+  EXPECT_EQ(GetInt(*socket, IPPROTO_TCP, TCP_KEEPIDLE), 30);
+  EXPECT_EQ(SetInt(*socket, IPPROTO_IP, IP_TOS, 0x10).value(), 0);
+  EXPECT_EQ(GetInt(*socket, IPPROTO_IP, IP_TOS), 0x10);
+  EXPECT_EQ(SetInt(*socket, IPPROTO_IP, IP_TTL, 256).value(), EINVAL);
+  EXPECT_EQ(SetInt(*socket, SOL_SOCKET, 9999, 1).value(), ENOPROTOOPT);
+  EXPECT_EQ(SetInt(*socket, IPPROTO_IPV6, IPV6_V6ONLY, 1).value(), ENOPROTOOPT);
+  std::byte small[2] = {};
+  EXPECT_EQ(socket->SetOption(SOL_SOCKET, SO_REUSEADDR, small).value(), EINVAL);
+}
+
+TEST_F(TcpSocketTest, OptionLengths) {
+  auto socket = Tcp();
+  std::byte buffer[512];
+  EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_TYPE, std::span(buffer, 2)), 2u);
+  EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_TYPE, buffer), 4u);
+  EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_LINGER, buffer), sizeof(linger));
+  EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_RCVTIMEO, buffer), sizeof(timeval));
+  EXPECT_EQ(*socket->GetOption(IPPROTO_IP, IP_OPTIONS, buffer), 0u);
+  EXPECT_EQ(*socket->GetOption(IPPROTO_IP, IP_TOS, std::span(buffer, 1)), 1u);
+  EXPECT_EQ(*socket->GetOption(IPPROTO_TCP, TCP_CONGESTION, buffer), 16u);
+  EXPECT_STREQ(reinterpret_cast<char*>(buffer), "reno");
+  EXPECT_EQ(*socket->GetOption(IPPROTO_TCP, TCP_INFO, buffer), sizeof(tcp_info));
+  EXPECT_EQ(*socket->GetOption(IPPROTO_TCP, TCP_INFO, std::span(buffer, 1)), 1u);
+  EXPECT_EQ(std::to_integer<int>(buffer[0]), 7);  // TCP_CLOSE
+}
+
+TEST_F(TcpSocketTest, TcpInfoShowsTheState) {
+  Pair pair = ConnectedPair();
+  const auto state = [](Socket& socket) {
+    tcp_info info;
+    EXPECT_TRUE(
+        socket.GetOption(IPPROTO_TCP, TCP_INFO, std::as_writable_bytes(std::span(&info, 1))).ok());
+    return info.tcpi_state;
+  };
+  EXPECT_EQ(state(*pair.client), 1);
+  EXPECT_EQ(pair.client->Shutdown(SHUT_WR).value(), 0);
+  Settle();
+  EXPECT_EQ(state(*pair.client), 5);  // FIN_WAIT2
+  EXPECT_EQ(state(*pair.server), 8);  // CLOSE_WAIT
+}
+
+TEST_F(TcpSocketTest, TimeoutsAreStored) {
+  auto socket = Tcp();
+  const timeval timeout = {3, 500000};
+  const timeval wrong = {3, 5000000};
+  EXPECT_EQ(
+      socket->SetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_bytes(std::span(&timeout, 1))).value(), 0);
+  EXPECT_EQ(socket->SetOption(SOL_SOCKET, SO_SNDTIMEO, std::as_bytes(std::span(&wrong, 1))).value(),
+            EDOM);
+  timeval stored;
+  EXPECT_TRUE(
+      socket->GetOption(SOL_SOCKET, SO_RCVTIMEO, std::as_writable_bytes(std::span(&stored, 1)))
+          .ok());
+  EXPECT_EQ(stored.tv_sec, 3);
+  EXPECT_EQ(stored.tv_usec, 500000);
+}
+
+TEST_F(TcpSocketTest, CorkHoldsDataBack) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(SetInt(*pair.client, IPPROTO_TCP, TCP_CORK, 1).value(), 0);
+  EXPECT_EQ(*SendText(*pair.client, "head"), 4u);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server), ErrorText(EAGAIN));
+  EXPECT_EQ(SetInt(*pair.client, IPPROTO_TCP, TCP_CORK, 0).value(), 0);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server), "head");
+}
+
+// --- everything at once ---
+
+// Random operations on many sockets; whatever the order, no connection may be left behind but those
+// in TIME_WAIT.
+TEST_F(TcpSocketTest, RandomLives) {
+  std::mt19937 random(20240607);
+  const auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
+  std::vector<std::shared_ptr<Socket>> listeners, sockets;
+  std::vector<std::byte> buffer(50000);
+  for (int step = 0; step < 60000; ++step) {
+    const auto pick = [&]() -> Socket& { return *sockets[below(sockets.size())]; };
+    switch (below(12)) {
+      case 0:
+        if (listeners.size() < 4) listeners.push_back(Listener(Ipv4("127.0.0.1", 0), 3));
+        break;
+      case 1:
+        if (!listeners.empty() && below(8) == 0) listeners.erase(listeners.begin());
+        break;
+      case 2:
+      case 3:
+        if (listeners.empty() || sockets.size() >= 60) break;
+        sockets.push_back(Tcp());
+        EXPECT_EQ(
+            sockets.back()->Connect(*listeners[below(listeners.size())]->LocalAddress()).value(),
+            EINPROGRESS);
+        break;
+      case 4:
+        if (listeners.empty()) break;
+        if (auto socket = listeners[below(listeners.size())]->Accept(nullptr); socket.ok()) {
+          sockets.push_back(*socket);
+        }
+        break;
+      case 5:
+      case 6:
+        if (!sockets.empty())
+          (void)pick().Send(std::span(buffer).first(below(50000)), nullptr, 0).ok();
+        break;
+      case 7:
+        if (!sockets.empty()) (void)pick().Receive(std::span(buffer).first(below(50000)), 0).ok();
+        break;
+      case 8:
+        if (!sockets.empty()) (void)pick().Shutdown(static_cast<int>(below(3))).ok();
+        break;
+      case 9:
+        if (!sockets.empty() && below(4) == 0) static_cast<StreamSocket&>(pick()).Abort();
+        break;
+      case 10:
+        if (!sockets.empty())
+          sockets.erase(sockets.begin() + static_cast<long>(below(sockets.size())));
+        break;
+      case 11:
+        NetStack::Get().Drain(static_cast<int>(below(20)));
+        if (below(50) == 0) tcp_tmr();
+        break;
+    }
+  }
+  sockets.clear();
+  listeners.clear();
+  // Connections that nobody owns any more end by themselves within lwIP's timeouts.
+  for (int tick = 0; tick < 600; ++tick) {
+    Settle();
+    tcp_tmr();
+  }
+  EXPECT_EQ(tcp_active_pcbs, nullptr);
+  EXPECT_EQ(tcp_bound_pcbs, nullptr);
+  EXPECT_EQ(tcp_listen_pcbs.pcbs, nullptr);
+}
+
+}  // namespace
+}  // namespace rump
