@@ -12,6 +12,7 @@
 #include "hijack/process_page.h"
 #include "hijack/real.h"
 #include "hijack/session.h"
+#include "protocol/text.h"
 #include "protocol/url.h"
 #include "rumpclient/core/raw_syscall.h"
 
@@ -23,10 +24,8 @@ using client::RawSyscall;
 // getenv(3) is not asked: programs define their own.
 std::string_view Environment(char** environment, std::string_view name) {
   for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    if (text.starts_with(name) && text.size() > name.size() && text[name.size()] == '=') {
-      return {text.data() + name.size() + 1, text.size() - name.size() - 1};
-    }
+    std::string_view text(*entry);
+    if (Skip(&text, name) && Skip(&text, "=")) return text;
   }
   return {};
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "protocol/syscalls.h"
+#include "protocol/text.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
@@ -44,10 +45,9 @@ long ObjectOf(int fd) {
   if (addr.sun_family != AF_UNIX || len <= head || len > sizeof addr || addr.sun_path[0] != 0) {
     return 0;
   }
-  const std::string_view name(addr.sun_path + 1, len - head);
-  if (!name.starts_with(kHostNamePrefix)) return 0;
-  const uint64_t object =
-      ParseHex({name.data() + kHostNamePrefix.size(), name.size() - kHostNamePrefix.size()});
+  std::string_view name(addr.sun_path + 1, len - head);
+  if (!Skip(&name, kHostNamePrefix)) return 0;
+  const uint64_t object = ParseHex(name);
   return object >= kFirstObjectId && object <= INT64_MAX ? static_cast<long>(object) : 0;
 }
 

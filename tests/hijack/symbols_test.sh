@@ -21,8 +21,8 @@ exports="
   read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg
   close close_range closefrom dup dup2 dup3 fcntl fcntl64 fork
   __read_chk __recv_chk __recvfrom_chk"
-# Copying, errno, and finding libc's own functions.
-imports="__errno_location dlsym memcmp memcpy memmove memset strlen"
+# Copying, errno, walking through control data, and finding libc's own functions.
+imports="__cmsg_nxthdr __errno_location dlsym memcmp memcpy memmove memset strlen"
 
 compare "exported symbols" "$exports" \
   "$(nm -D --defined-only "$library" | awk '{ print $3 }')"
