@@ -152,6 +152,8 @@ Outcome CallRead(const Args& args) {
 }
 
 Outcome CallReadv(const Args& args) {
+  // No buffers take no datagram, unlike for recvmsg(2).
+  if (args.get<int>(2) == 0) return kPass;
   msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Receive(args.fd(), &msg, 0, &hijacked);

@@ -74,6 +74,8 @@ Outcome CallWrite(const Args& args) {
 }
 
 Outcome CallWritev(const Args& args) {
+  // No buffers are no datagram either, unlike for sendmsg(2).
+  if (args.get<int>(2) == 0) return kPass;
   const msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Send(args.fd(), &msg, 0, &hijacked);

@@ -125,6 +125,8 @@ SyscallTask SysReadv(CallContext& context) {
   Result<ClientBuffers> buffers =
       co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
   if (!buffers.ok()) co_return buffers.error();
+  // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
+  if (buffers->left() == 0) co_return uint64_t{0};
   co_return co_await ReadFile(context, *arg, *std::move(buffers));
 }
 
@@ -134,6 +136,8 @@ SyscallTask SysWritev(CallContext& context) {
   Result<ClientBuffers> buffers =
       co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
   if (!buffers.ok()) co_return buffers.error();
+  // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
+  if (buffers->left() == 0) co_return uint64_t{0};
   co_return co_await WriteFile(context, *arg, *std::move(buffers));
 }
 

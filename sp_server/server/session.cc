@@ -17,8 +17,8 @@ namespace {
 constexpr size_t kInputBuffer = 4096;
 // Descriptors that one recvmsg takes.
 constexpr size_t kFdsPerReceive = 4;
-// Above this much unread output a client's own requests wait.
-constexpr size_t kOutputHighWater = 256 * 1024;
+// An output buffer that grew beyond this is given back once it is empty.
+constexpr size_t kOutputKept = 64 * 1024;
 
 std::span<const std::byte> BytesOf(const auto& object) {
   return std::as_bytes(std::span(&object, 1));
@@ -431,7 +431,7 @@ bool Session::Flush() {
   if (output_begin_ == output_.size()) {
     output_.clear();
     output_begin_ = 0;
-    if (output_.capacity() > kOutputHighWater) output_.shrink_to_fit();
+    if (output_.capacity() > kOutputKept) output_.shrink_to_fit();
   } else if (output_begin_ > output_.size() / 2) {
     output_.erase(output_.begin(), output_.begin() + static_cast<ptrdiff_t>(output_begin_));
     output_begin_ = 0;
@@ -442,10 +442,9 @@ bool Session::Flush() {
 
 void Session::UpdateEvents() {
   if (closed_) return;
-  const size_t pending = output_.size() - output_begin_;
-  uint32_t events = 0;
-  if (pending > 0) events |= EPOLLOUT;
-  if (pending <= kOutputHighWater) events |= EPOLLIN;
+  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's answer,
+  // and reads no output before that is gone.
+  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
   if (events == watched_events_) return;
   watched_events_ = events;
   (void)server_->loop()->Rewatch(socket_.get(), events, this);

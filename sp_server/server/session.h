@@ -28,7 +28,7 @@ struct SessionLimits {
   // Calls in flight; one more is answered with the error TRYAGAIN.
   size_t calls_in_flight = 4096;
   // Bytes waiting to be read by the client; beyond them the client is cut off.
-  size_t output_bytes = 8 << 20;
+  size_t output_bytes = 16 << 20;
   // Descriptors received and not yet taken by a call; beyond them the client is cut off.
   size_t received_fds = 16;
 };
