@@ -8,6 +8,10 @@ step=0
 heading() { printf '\n== %d. %s\n' $((++step)) "$*"; }
 fail() {
   echo "tools/demo.sh: $*" >&2
+  local log
+  for log in ${tmp:+"$tmp"/*.log}; do
+    [[ ! -s $log ]] || sed "s/^/  ${log##*/}: /" "$log" >&2
+  done
   exit 1
 }
 # Prints a command the way it could be typed, then runs it.
@@ -63,7 +67,7 @@ echo "\$ rump server -s $url &"
 server=$!
 pids+=("$server")
 wait_for "$server" "$rump" ps --server "$url" ||
-  fail "the server does not answer: $(cat "$tmp/server.log")"
+  fail "the server does not answer"
 echo "process $server"
 
 heading "Start an unmodified web server on it"
@@ -80,7 +84,7 @@ python=$!
 pids+=("$python")
 curl=("$rump" run --server "$url" -- curl --noproxy '*' -sS)
 wait_for "$python" "${curl[@]}" "$web/page.txt" ||
-  fail "the web server does not answer: $(cat "$tmp/python.log")"
+  fail "the web server does not answer"
 echo "process $python"
 
 heading "Fetch a page with an unmodified curl"
@@ -120,6 +124,6 @@ heading "Stop"
 kill "$python"
 wait "$python" 2>/dev/null || true
 run "$rump" halt --server "$url"
-wait "$server" || fail "the server ended with an error: $(cat "$tmp/server.log")"
+wait "$server" || fail "the server ended with an error"
 pids=()
 echo "server and programs have ended"
