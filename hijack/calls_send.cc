@@ -74,6 +74,7 @@ Outcome CallWrite(const Args& args) {
 }
 
 Outcome CallWritev(const Args& args) {
+  if (!IsVectorCount(args.get<int>(2))) return kPass;
   const msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Send(args.fd(), &msg, 0, &hijacked);
