@@ -148,12 +148,18 @@ Outcome ReceiveBuffer(int fd, void* buffer, size_t size, int flags) {
 }  // namespace
 
 Outcome CallRead(const Args& args) {
+  // Reading nothing takes no datagram, unlike receiving nothing.
+  if (args.slot[2] == 0) return kPass;
   return ReceiveBuffer(args.fd(), args.get<void*>(1), args.slot[2], 0);
 }
 
 Outcome CallReadv(const Args& args) {
+<<<<<<< HEAD
   // No buffers take no datagram, unlike for recvmsg(2).
   if (args.get<int>(2) == 0) return kPass;
+=======
+  if (!IsVectorCount(args.get<int>(2))) return kPass;
+>>>>>>> hijack
   msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Receive(args.fd(), &msg, 0, &hijacked);

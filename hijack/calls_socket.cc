@@ -128,6 +128,8 @@ Outcome CallSocket(const Args& args) {
   if (!configured || !HijacksDomain(config, domain)) return kPass;
   constexpr int kFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
   const int type = args.get<int>(1);
+  constexpr int kTypes = 0xf;
+  if ((type & ~(kTypes | kFlags)) != 0) return Done(-EINVAL);
   const long fd = session.NewSocket(domain, type & ~kFlags, args.get<int>(2));
   if (fd < 0) return Done(fd);
   SetFlags(static_cast<int>(fd), type);

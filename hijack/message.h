@@ -2,6 +2,7 @@
 #ifndef HIJACK_MESSAGE_H_
 #define HIJACK_MESSAGE_H_
 
+#include <limits.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -29,6 +30,10 @@ class BufferMessage {
   iovec iov_;
   msghdr header_ = {};
 };
+
+// Whether readv(2) and writev(2) with `count` buffers get to the socket: none move nothing, and too
+// many are an error that the host gives as well.
+inline bool IsVectorCount(int count) { return count > 0 && count <= IOV_MAX; }
 
 // A msghdr for readv(2) and writev(2).
 inline msghdr VectorMessage(const iovec* iov, int count) {

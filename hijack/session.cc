@@ -35,14 +35,16 @@ void Session::Configure(const ServerAddress* server, std::string_view command) {
 bool Session::connected() const { return process_page().connected && connection_.open(); }
 
 long Session::Issue(client::Call* call) {
-  for (;;) {
+  // Between the look and the use another thread may lose the connection, and a third replace it.
+  constexpr int kAttempts = 3;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (!connected()) {
       if (const long error = Connect(); error != 0) return error;
     }
     const UseCount use;
-    // Another thread may have lost the connection, and a third be replacing it, since the look.
     if (connected()) return connection_.Issue(call) == 0 ? 0 : -ENETDOWN;
   }
+  return -ENETDOWN;
 }
 
 long Session::Request(int fd, uint64_t object, uint32_t number,

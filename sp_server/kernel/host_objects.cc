@@ -57,9 +57,10 @@ uint64_t FirstId() {
 
 }  // namespace
 
-HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle)
+HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle, size_t max_objects)
     : loop_(loop),
       settle_(std::move(settle)),
+      max_objects_(max_objects),
       next_id_(FirstId()),
       buffer_(kMaxBudget),
       budget_(kMaxBudget) {
@@ -75,7 +76,7 @@ std::string HostObjects::NameOf(uint64_t id) {
 }
 
 Result<HostPair> HostObjects::MakePair(bool fill) {
-  if (objects_.size() >= kMaxObjects) return Errno(ENFILE);
+  if (objects_.size() >= max_objects_) return Errno(ENFILE);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
   HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1])};

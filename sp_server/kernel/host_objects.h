@@ -20,11 +20,12 @@ namespace rump {
 
 class HostObjects final : private EventLoop::Poller {
  public:
-  // Objects at once; one more is ENFILE. Each is a descriptor of the server.
+  // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a descriptor
+  // of the server.
   static constexpr size_t kMaxObjects = 16'384;
 
   // `loop` outlives this. `settle`: see BuiltinKernel.
-  HostObjects(EventLoop* loop, std::function<void()> settle);
+  HostObjects(EventLoop* loop, std::function<void()> settle, size_t max_objects = kMaxObjects);
 
   struct Created {
     std::shared_ptr<HostSocket> object;
@@ -68,6 +69,7 @@ class HostObjects final : private EventLoop::Poller {
 
   EventLoop* const loop_;
   const std::function<void()> settle_;
+  const size_t max_objects_;
   uint64_t next_id_;
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;

@@ -65,8 +65,9 @@ class BuiltinKernel::Handle final : public KernelProcess {
   const std::shared_ptr<Process> process_;
 };
 
-BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle)
-    : loop_(loop), objects_(loop, std::move(settle)) {}
+BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
+                             size_t max_host_objects)
+    : loop_(loop), objects_(loop, std::move(settle), max_host_objects) {}
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
   auto process = std::make_shared<Process>();

@@ -20,7 +20,8 @@ class BuiltinKernel final : public Kernel {
  public:
   // `settle` lets the network stack do what it can do at once, so that a connection inside the
   // stack is decided before the call that asked for it answers. `loop` outlives the kernel.
-  BuiltinKernel(EventLoop* loop, std::function<void()> settle);
+  BuiltinKernel(EventLoop* loop, std::function<void()> settle,
+                size_t max_host_objects = HostObjects::kMaxObjects);
 
   Result<std::unique_ptr<KernelProcess>> Spawn(std::string_view command) override;
 

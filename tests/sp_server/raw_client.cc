@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -35,9 +36,21 @@ bool RawClient::ReadExactly(void* data, size_t size) {
   while (size > 0) {
     pollfd p{.fd = fd_.get(), .events = POLLIN, .revents = 0};
     if (poll(&p, 1, kTimeoutMs) != 1) return false;
-    const ssize_t n = read(fd_.get(), out, size);
+    iovec iov{out, size};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr msg{};
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control;
+    msg.msg_controllen = sizeof control;
+    const ssize_t n = recvmsg(fd_.get(), &msg, MSG_CMSG_CLOEXEC);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
+    if (const cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr && c->cmsg_type == SCM_RIGHTS) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c), sizeof fd);
+      received_.reset(fd);
+    }
     out += n;
     size -= static_cast<size_t>(n);
   }
@@ -52,12 +65,25 @@ void RawClient::SendBytes(std::string_view bytes) {
   }
 }
 
-void RawClient::Send(FrameHeader header, std::string_view payload) {
+void RawClient::Send(FrameHeader header, std::string_view payload, int fd) {
   header.len = kHeaderSize + payload.size();
   std::string frame(kHeaderSize, '\0');
   EncodeHeader(header, reinterpret_cast<std::byte*>(frame.data()));
   frame += payload;
-  SendBytes(frame);
+  if (fd < 0) return SendBytes(frame);
+  iovec iov{frame.data(), frame.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  cmsghdr* c = CMSG_FIRSTHDR(&msg);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(c), &fd, sizeof fd);
+  (void)!sendmsg(fd_.get(), &msg, MSG_NOSIGNAL);
 }
 
 std::optional<RawFrame> RawClient::Receive() {
@@ -77,13 +103,13 @@ bool RawClient::Guest(std::string_view command) {
          answer->payload == std::string(4, '\0');
 }
 
-uint64_t RawClient::SendCall(uint32_t number, std::initializer_list<uint64_t> args) {
+uint64_t RawClient::SendCall(uint32_t number, std::initializer_list<uint64_t> args, int fd) {
   std::string payload;
   for (const uint64_t arg : args) {
     payload.append(reinterpret_cast<const char*>(&arg), sizeof arg);
   }
   const uint64_t reqno = next_reqno_++;
-  Send({.reqno = reqno, .type = FrameType::kSyscall, .u = number}, payload);
+  Send({.reqno = reqno, .type = FrameType::kSyscall, .u = number}, payload, fd);
   return reqno;
 }
 

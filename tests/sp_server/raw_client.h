@@ -30,8 +30,8 @@ class RawClient {
 
   // Sends bytes as they are.
   void SendBytes(std::string_view bytes);
-  // Sends a frame; header.len is computed.
-  void Send(FrameHeader header, std::string_view payload = {});
+  // Sends a frame; header.len is computed. `fd`, if not -1, goes with it.
+  void Send(FrameHeader header, std::string_view payload = {}, int fd = -1);
   // The next frame from the server; nullopt when it closed the connection.
   std::optional<RawFrame> Receive();
   // True if the server closes the connection without another frame.
@@ -40,12 +40,14 @@ class RawClient {
   // GUEST handshake under `command`; true if it was granted.
   bool Guest(std::string_view command = "test");
   // Sends a system call; returns its reqno.
-  uint64_t SendCall(uint32_t number, std::initializer_list<uint64_t> args);
+  uint64_t SendCall(uint32_t number, std::initializer_list<uint64_t> args, int fd = -1);
   // The result of a call that needs no copies.
   SyscallResultPayload CallResult(uint32_t number, std::initializer_list<uint64_t> args);
   // Receives frames up to the response of `reqno`, serving each COPYIN with `memory` (addresses are
   // offsets into it) and each COPYOUT into it.
   SyscallResultPayload Finish(uint64_t reqno, std::string* memory);
+  // The descriptor that came last with a frame.
+  UniqueFd TakeFd() { return std::move(received_); }
   void Close() { fd_.reset(); }
 
  private:
@@ -53,6 +55,7 @@ class RawClient {
 
   UniqueFd fd_;
   std::string banner_;
+  UniqueFd received_;
   uint64_t next_reqno_ = 1;
 };
 

@@ -6,15 +6,22 @@
 #include <future>
 #include <utility>
 
+#include "sp_server/net/inet_family.h"
+#include "sp_server/net/net_stack.h"
+
 namespace rump {
 
-ServerThread::ServerThread(ServerOptions options) {
+ServerThread::ServerThread(ServerOptions options, size_t max_host_objects) {
   char folder[] = "/tmp/rhXXXXXX";
   folder_ = mkdtemp(folder);
   path_ = folder_ + "/s";
   std::promise<void> ready;
-  thread_ = std::thread([this, options, &ready] {
-    BuiltinKernel kernel(&loop_, [] {});
+  thread_ = std::thread([this, options, max_host_objects, &ready] {
+    NetStack& stack = NetStack::Get();
+    BuiltinKernel kernel(
+        &loop_, [&stack] { stack.Drain(64); }, max_host_objects);
+    loop_.AddPoller(&stack);
+    RegisterInet(&kernel.families(), &stack);
     auto server = std::make_unique<Server>(&loop_, &kernel, options);
     if (!server->Listen(url()).ok()) abort();
     ready.set_value();

@@ -1,4 +1,4 @@
-// A server with the built-in kernel, on a thread of the test, at a unix socket in a fresh folder.
+// A server with the built-in kernel and the TCP/IP stack, on a thread of the test, at a unix socket in a fresh folder.
 #ifndef TESTS_SP_SERVER_SERVER_THREAD_H_
 #define TESTS_SP_SERVER_SERVER_THREAD_H_
 
@@ -14,7 +14,9 @@ namespace rump {
 
 class ServerThread {
  public:
-  explicit ServerThread(ServerOptions options = {});
+  // `max_host_objects`: see BuiltinKernel.
+  explicit ServerThread(ServerOptions options = {},
+                        size_t max_host_objects = HostObjects::kMaxObjects);
   ~ServerThread();
 
   const std::string& path() const { return path_; }

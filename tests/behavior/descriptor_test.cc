@@ -1,0 +1,183 @@
+// What programs do with the numbers of their descriptors, and what threads do with the descriptors.
+#include <pthread.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include <string>
+#include <thread>
+
+#include "tests/behavior/sockets.h"
+
+namespace rump {
+namespace {
+
+Fd Datagram() {
+  Fd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const sockaddr_in address = Loopback(0);
+  EXPECT_THAT(bind(fd.get(), Addr(address), sizeof address), Succeeds());
+  return fd;
+}
+
+// What one read(2) brings.
+std::string Read(int fd) {
+  char data[100];
+  const ssize_t n = read(fd, data, sizeof data);
+  EXPECT_THAT(n, Succeeds());
+  return {data, n > 0 ? static_cast<size_t>(n) : 0};
+}
+
+TEST(Descriptors, FlagsOfNewDescriptors) {
+  const Fd listener = Listen();
+  for (const int flags : {0, int{SOCK_CLOEXEC}, int{SOCK_NONBLOCK}, SOCK_CLOEXEC | SOCK_NONBLOCK}) {
+    const Fd plain(socket(AF_INET, SOCK_STREAM | flags, 0));
+    const Fd client = Connect(PortOf(listener));
+    const Fd accepted(accept4(listener.get(), nullptr, nullptr, flags));
+    for (const int fd : {plain.get(), accepted.get()}) {
+      EXPECT_EQ(fcntl(fd, F_GETFD), (flags & SOCK_CLOEXEC) != 0 ? FD_CLOEXEC : 0);
+      EXPECT_EQ((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, (flags & SOCK_NONBLOCK) != 0);
+    }
+  }
+}
+
+TEST(Descriptors, ManyDatagramsInOneCall) {
+  const Fd receiver = Datagram();
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  const sockaddr_in to = Loopback(PortOf(receiver));
+  ASSERT_EQ(connect(sender.get(), Addr(to), sizeof to), 0);
+  char text[] = "abc";
+  iovec out[3] = {{text, 1}, {text, 2}, {text, 3}};
+  mmsghdr sent[3] = {};
+  char buffers[4][8];
+  iovec in[4];
+  mmsghdr received[4] = {};
+  for (int i = 0; i < 4; ++i) {
+    in[i] = {buffers[i], sizeof buffers[i]};
+    received[i].msg_hdr.msg_iov = &in[i];
+    received[i].msg_hdr.msg_iovlen = 1;
+    if (i == 3) break;
+    sent[i].msg_hdr.msg_iov = &out[i];
+    sent[i].msg_hdr.msg_iovlen = 1;
+  }
+  ASSERT_EQ(sendmmsg(sender.get(), sent, 3, 0), 3);
+  ASSERT_EQ(recvmmsg(receiver.get(), received, 4, MSG_WAITFORONE, nullptr), 3);
+  for (unsigned i = 0; i < 3; ++i) EXPECT_EQ(received[i].msg_len, i + 1);
+}
+
+TEST(Descriptors, AWaitCanBeCancelled) {
+  const Fd receiver = Datagram();
+  const Fd listener = Listen();
+  const auto cancelled = [](int fd, void* (*wait)(void*)) {
+    pthread_t thread;
+    void* result = nullptr;
+    EXPECT_EQ(pthread_create(&thread, nullptr, wait, &fd), 0);
+    EXPECT_EQ(pthread_cancel(thread), 0);
+    EXPECT_EQ(pthread_join(thread, &result), 0);
+    return result == PTHREAD_CANCELED;
+  };
+  EXPECT_TRUE(cancelled(listener.get(), [](void* fd) -> void* {
+    accept(*static_cast<int*>(fd), nullptr, nullptr);
+    return nullptr;
+  }));
+  EXPECT_TRUE(cancelled(receiver.get(), [](void* fd) -> void* {
+    char byte;
+    (void)!read(*static_cast<int*>(fd), &byte, 1);
+    return nullptr;
+  }));
+  // What the cancelled thread may have held would show now.
+  const Fd client = Connect(PortOf(listener));
+  EXPECT_GE(Fd(accept(listener.get(), nullptr, nullptr)).get(), 0);
+}
+
+TEST(Descriptors, ForkedWorkersShareAListener) {
+  const Fd listener = Listen();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    const bool ok = PortOf(listener) == PortOf(server) && write(server.get(), "child", 5) == 5;
+    _exit(ok ? 0 : 1);
+  }
+  const Fd client = Connect(PortOf(listener));
+  EXPECT_EQ(Read(client.get()), "child");
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Descriptors, ADescriptorWorksUnderItsOtherNumber) {
+  const Fd listener = Listen();
+  const Fd twin(dup(listener.get()));
+  const Fd client = Connect(PortOf(twin));
+  const Fd server(accept(twin.get(), nullptr, nullptr));
+  const Fd high(fcntl(server.get(), F_DUPFD, 200));
+  ASSERT_GE(high.get(), 200);
+  ASSERT_EQ(write(high.get(), "x", 1), 1);
+  EXPECT_EQ(Read(client.get()), "x");
+  EXPECT_EQ(PortOf(high), PortOf(listener));
+}
+
+TEST(Descriptors, ClosingEverythingLeavesSocketsWorking) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const Fd before(socket(AF_INET, SOCK_STREAM, 0));
+    for (int fd = 3; fd < 2000; ++fd) close(fd);
+    if (close_range(3, ~0u, 0) != 0) _exit(1);
+    for (int fd = 3; fd < 1100; ++fd) {
+      if (dup2(2, fd) != fd) _exit(2);
+    }
+    closefrom(3);
+    const Fd after(socket(AF_INET, SOCK_STREAM, 0));
+    _exit(after.get() == 3 && bind(after.get(), Addr(Loopback(0)), sizeof(sockaddr_in)) == 0 ? 0
+                                                                                             : 3);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Descriptors, DescriptorsInMessagesDoNotCrossAConnection) {
+  const Fd listener = Listen();
+  const Fd client = Connect(PortOf(listener));
+  const Fd server(accept(listener.get(), nullptr, nullptr));
+  iovec iov = {const_cast<char*>("data"), 4};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg = {};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  cmsghdr* rights = CMSG_FIRSTHDR(&msg);
+  *rights = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  ASSERT_EQ(sendmsg(client.get(), &msg, 0), 4);
+  char buffer[8];
+  sockaddr_storage from;
+  iov = {buffer, sizeof buffer};
+  msg.msg_name = &from;
+  msg.msg_namelen = sizeof from;
+  ASSERT_EQ(recvmsg(server.get(), &msg, 0), 4);
+  EXPECT_EQ(msg.msg_controllen, 0u);
+  EXPECT_EQ(msg.msg_namelen, 0u);
+}
+
+TEST(Descriptors, ThreadsUseTheServerAtOnce) {
+  const Fd listener = Listen();
+  const uint16_t port = PortOf(listener);
+  constexpr int kThreads = 4;
+  constexpr int kConnections = 25;
+  std::thread threads[kThreads];
+  for (std::thread& thread : threads) {
+    thread = std::thread([&] {
+      for (int i = 0; i < kConnections; ++i) {
+        const Fd client = Connect(port);
+        EXPECT_EQ(Read(client.get()), "hello");
+      }
+    });
+  }
+  for (int i = 0; i < kThreads * kConnections; ++i) {
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    EXPECT_EQ(write(server.get(), "hello", 5), 5);
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace rump

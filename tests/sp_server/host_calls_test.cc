@@ -1,0 +1,157 @@
+// The extension "hostfd" against clients that do not keep to its rules.
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "protocol/syscalls.h"
+#include "sp_server/loop/unique_fd.h"
+#include "tests/sp_server/raw_client.h"
+#include "tests/sp_server/server_thread.h"
+
+namespace rump {
+namespace {
+
+struct HostSocketEnds {
+  uint64_t object = 0;
+  UniqueFd c;
+};
+
+class HostCallsTest : public testing::Test {
+ protected:
+  HostCallsTest() { EXPECT_TRUE(client_.Guest("owner")); }
+
+  static HostSocketEnds NewSocket(RawClient& client, int type = SOCK_STREAM) {
+    const SyscallResultPayload result =
+        client.CallResult(kSysHostSocket, {AF_INET, static_cast<uint64_t>(type), 0});
+    EXPECT_EQ(result.error, 0);
+    return {result.retval[0], client.TakeFd()};
+  }
+  // Binds to a free port of loopback; returns the error and stores the port.
+  static int Bind(RawClient& client, uint64_t object, uint16_t* port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(*port);
+    std::string memory(reinterpret_cast<const char*>(&address), sizeof address);
+    const int error =
+        client.Finish(client.SendCall(SYS_bind, {object, 0, sizeof address}), &memory).error;
+    if (error != 0) return error;
+    const socklen_t size = sizeof address;
+    memory.append(reinterpret_cast<const char*>(&size), sizeof size);
+    EXPECT_EQ(
+        client.Finish(client.SendCall(SYS_getsockname, {object, 0, sizeof address}), &memory).error,
+        0);
+    memcpy(&address, memory.data(), sizeof address);
+    *port = ntohs(address.sin_port);
+    return 0;
+  }
+
+  ServerThread server_{{}, /*max_host_objects=*/8};
+  RawClient client_{server_.path()};
+};
+
+TEST_F(HostCallsTest, DescriptorIsNamedAfterItsObject) {
+  const HostSocketEnds socket = NewSocket(client_);
+  ASSERT_TRUE(socket.c.valid());
+  EXPECT_GE(socket.object, kFirstObjectId);
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  ASSERT_EQ(getsockname(socket.c.get(), reinterpret_cast<sockaddr*>(&name), &size), 0);
+  const std::string path(name.sun_path, size - offsetof(sockaddr_un, sun_path));
+  EXPECT_THAT(path, testing::StartsWith(std::string("\0rump/", 6)));
+  EXPECT_EQ(std::stoull(path.substr(6), nullptr, 16), socket.object);
+}
+
+TEST_F(HostCallsTest, NameIsNotARight) {
+  const HostSocketEnds socket = NewSocket(client_);
+  RawClient thief(server_.path());
+  ASSERT_TRUE(thief.Guest("thief"));
+  for (const uint32_t call : {SYS_listen, SYS_shutdown}) {
+    EXPECT_EQ(thief.CallResult(call, {socket.object, 1}).error, EBADF);
+  }
+  EXPECT_EQ(thief.CallResult(kSysHostConnectAbandon, {socket.object}).error, EBADF);
+}
+
+TEST_F(HostCallsTest, ProofTakesTheVeryDescriptor) {
+  const HostSocketEnds socket = NewSocket(client_);
+  const HostSocketEnds other = NewSocket(client_);
+  RawClient heir(server_.path());
+  ASSERT_TRUE(heir.Guest("heir"));
+  std::string memory;
+  // None at all, one of another object, one that is no socket.
+  EXPECT_EQ(heir.CallResult(kSysHostProve, {socket.object}).error, EBADF);
+  EXPECT_EQ(
+      heir.Finish(heir.SendCall(kSysHostProve, {socket.object}, other.c.get()), &memory).error,
+      EBADF);
+  EXPECT_EQ(heir.Finish(heir.SendCall(kSysHostProve, {socket.object}, 0), &memory).error, EBADF);
+  EXPECT_EQ(heir.CallResult(SYS_listen, {socket.object, 1}).error, EBADF);
+  EXPECT_EQ(
+      heir.Finish(heir.SendCall(kSysHostProve, {socket.object}, socket.c.get()), &memory).error, 0);
+  EXPECT_EQ(heir.CallResult(SYS_listen, {socket.object, 1}).error, 0);
+}
+
+TEST_F(HostCallsTest, StrangeObjectsAreEbadf) {
+  for (const uint64_t object : {kFirstObjectId, ~uint64_t{0}, uint64_t{1} << 63, uint64_t{77}}) {
+    EXPECT_EQ(client_.CallResult(SYS_listen, {object, 1}).error, EBADF) << object;
+    EXPECT_EQ(client_.CallResult(kSysHostProve, {object}).error, EBADF) << object;
+    EXPECT_EQ(client_.CallResult(kSysHostRelease, {object}).error, 0) << object;
+  }
+}
+
+TEST_F(HostCallsTest, ReleaseFreesThePortOnlyWithoutADescriptor) {
+  HostSocketEnds first = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, first.object, &port), 0);
+  const HostSocketEnds second = NewSocket(client_);
+  EXPECT_EQ(client_.CallResult(kSysHostRelease, {first.object}).error, 0);
+  EXPECT_EQ(Bind(client_, second.object, &port), EADDRINUSE) << port;
+  first.c.reset();
+  EXPECT_EQ(client_.CallResult(kSysHostRelease, {first.object}).error, 0);
+  EXPECT_EQ(Bind(client_, second.object, &port), 0);
+}
+
+TEST_F(HostCallsTest, OneObjectTooManyIsEnfile) {
+  std::vector<HostSocketEnds> sockets;
+  for (int i = 0; i < 8; ++i) sockets.push_back(NewSocket(client_));
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0}).error, ENFILE);
+  sockets.back().c.reset();
+  EXPECT_EQ(client_.CallResult(kSysHostRelease, {sockets.back().object}).error, 0);
+  EXPECT_TRUE(NewSocket(client_).c.valid());
+}
+
+TEST_F(HostCallsTest, UnusedDescriptorsCutTheClientOff) {
+  const HostSocketEnds socket = NewSocket(client_);
+  for (int i = 0; i < 20; ++i) {
+    client_.Send({.reqno = 1, .type = FrameType::kSyscall, .u = SYS_getpid}, {}, socket.c.get());
+  }
+  while (client_.Receive().has_value()) {
+  }
+  EXPECT_TRUE(RawClient(server_.path()).Guest());
+}
+
+TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_APPLETALK, SOCK_STREAM, 0}).error, EAFNOSUPPORT);
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error,
+            ESOCKTNOSUPPORT);
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, IPPROTO_UDP}).error,
+            EPROTONOSUPPORT);
+}
+
+TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
+  const HostSocketEnds socket = NewSocket(client_);
+  // The server has filled it: nothing fits until it is connected.
+  EXPECT_EQ(send(socket.c.get(), "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL), -1);
+  pollfd p{.fd = socket.c.get(), .events = POLLOUT, .revents = 0};
+  EXPECT_EQ(poll(&p, 1, 0), 0);
+}
+
+}  // namespace
+}  // namespace rump

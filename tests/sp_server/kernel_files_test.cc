@@ -1,0 +1,119 @@
+// Descriptor tables and pipes, without a server around them.
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "gtest/gtest.h"
+#include "sp_server/kernel/fd_table.h"
+#include "sp_server/kernel/pipe.h"
+
+namespace rump {
+namespace {
+
+std::span<const std::byte> Bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+TEST(FdTable, LowestFreeNumberIsUsed) {
+  FdTable fds;
+  auto [reader, writer] = MakePipe(0);
+  EXPECT_EQ(*fds.Add(reader, false), 0);
+  EXPECT_EQ(*fds.Add(writer, false), 1);
+  EXPECT_EQ(*fds.Add(reader, false, 10), 10);
+  ASSERT_TRUE(fds.Close(0).ok());
+  EXPECT_EQ(*fds.Add(reader, false), 0);
+  EXPECT_EQ(*fds.Add(reader, false), 2);
+  EXPECT_EQ(fds.count(), 4U);
+}
+
+TEST(FdTable, NumbersOutOfRange) {
+  FdTable fds;
+  auto [reader, writer] = MakePipe(0);
+  EXPECT_EQ(fds.Add(reader, false, -1).error(), Errno(EINVAL));
+  EXPECT_EQ(fds.Add(reader, false, FdTable::kMaxFds).error(), Errno(EINVAL));
+  EXPECT_EQ(fds.Set(FdTable::kMaxFds, reader, false), Errno(EBADF));
+  EXPECT_EQ(fds.Set(-1, reader, false), Errno(EBADF));
+  EXPECT_EQ(fds.Get(-1).error(), Errno(EBADF));
+  EXPECT_EQ(fds.Get(INT_MAX).error(), Errno(EBADF));
+  EXPECT_EQ(fds.Close(3), Errno(EBADF));
+}
+
+TEST(FdTable, OneDescriptorTooManyIsEmfile) {
+  FdTable fds;
+  auto [reader, writer] = MakePipe(0);
+  for (int i = 0; i < FdTable::kMaxFds; ++i) ASSERT_TRUE(fds.Add(reader, false).ok());
+  EXPECT_EQ(fds.Add(writer, false).error(), Errno(EMFILE));
+}
+
+TEST(FdTable, ExecClosesWhatItShould) {
+  FdTable fds;
+  auto [reader, writer] = MakePipe(0);
+  ASSERT_TRUE(fds.Add(reader, true).ok());
+  ASSERT_TRUE(fds.Add(writer, false).ok());
+  FdTable child;
+  child.CopyFrom(fds);
+  EXPECT_TRUE(*child.CloseOnExec(0));
+  child.Exec();
+  EXPECT_FALSE(child.Get(0).ok());
+  EXPECT_EQ(*child.Get(1), writer);
+  EXPECT_TRUE(fds.Get(0).ok());
+}
+
+TEST(Pipe, BytesComeOutInOrderAcrossTheRingsEnd) {
+  auto [reader, writer] = MakePipe(0);
+  std::string out;
+  std::string in;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string piece = std::to_string(i) + ",";
+    ASSERT_EQ(*writer->Write(Bytes(piece)), piece.size());
+    out += piece;
+    std::byte buffer[37];
+    const Result<size_t> n = reader->Read(buffer);
+    if (n.ok()) in.append(reinterpret_cast<char*>(buffer), *n);
+  }
+  std::byte buffer[4096];
+  for (Result<size_t> n = reader->Read(buffer); n.ok(); n = reader->Read(buffer)) {
+    in.append(reinterpret_cast<char*>(buffer), *n);
+  }
+  EXPECT_EQ(in, out);
+}
+
+TEST(Pipe, FullAndEmptyAreEagain) {
+  auto [reader, writer] = MakePipe(0);
+  std::byte buffer[16];
+  EXPECT_EQ(reader->Read(buffer).error(), Errno(EAGAIN));
+  const std::string large(1 << 20, 'x');
+  EXPECT_EQ(*writer->Write(Bytes(large)), 65536U);
+  EXPECT_EQ(writer->Write(Bytes("x")).error(), Errno(EAGAIN));
+  EXPECT_EQ(writer->Poll(), 0U);
+  // Less than PIPE_BUF of room takes no atomic write that does not fit.
+  ASSERT_TRUE(reader->Read(buffer).ok());
+  EXPECT_EQ(writer->Write(Bytes(std::string(17, 'y'))).error(), Errno(EAGAIN));
+  EXPECT_EQ(*writer->Write(Bytes(std::string(16, 'y'))), 16U);
+  int pending = 0;
+  ASSERT_TRUE(reader->Ioctl(FIONREAD, std::as_writable_bytes(std::span(&pending, 1))).ok());
+  EXPECT_EQ(pending, 65536);
+}
+
+TEST(Pipe, EndsThatAreGone) {
+  auto [reader, writer] = MakePipe(0);
+  ASSERT_TRUE(writer->Write(Bytes("last")).ok());
+  writer.reset();
+  EXPECT_EQ(reader->Poll(), static_cast<uint32_t>(POLLIN | POLLHUP));
+  std::byte buffer[16];
+  EXPECT_EQ(*reader->Read(buffer), 4U);
+  EXPECT_EQ(*reader->Read(buffer), 0U);
+  auto [other_reader, other_writer] = MakePipe(0);
+  other_reader.reset();
+  EXPECT_EQ(other_writer->Write(Bytes("x")).error(), Errno(EPIPE));
+  EXPECT_NE(other_writer->Poll() & POLLERR, 0U);
+  EXPECT_EQ(other_writer->Read(buffer).error(), Errno(EBADF));
+}
+
+}  // namespace
+}  // namespace rump
