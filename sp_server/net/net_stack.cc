@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lwip/icmp.h"
 #include "lwip/init.h"
@@ -33,8 +34,8 @@ constexpr size_t kQueuePackets = 8192;
 constexpr size_t kQueueBytes = size_t{64} << 20;
 // Packets per turn of the event loop.
 constexpr int kPacketsPerTurn = 512;
-// Connections kept in TIME_WAIT; the oldest go first.
-constexpr int kMaxTimeWait = 4096;
+// Connections kept in TIME_WAIT; the oldest go first. lwIP walks them all for every SYN.
+constexpr int kMaxTimeWait = 1024;
 // RFC 8200: every link carries packets of this size.
 constexpr u32_t kMinIpv6Mtu = 1280;
 
@@ -90,6 +91,7 @@ err_t NetStack::InitLoopback(netif* netif) {
   netif->name[0] = 'l';
   netif->name[1] = 'o';
   netif->mtu = netif->mtu6 = kLoopbackMtu;
+  netif->flags = NETIF_FLAG_BROADCAST;  // 127.255.255.255, as Linux
   netif->output = &Output4;
   netif->output_ip6 = &Output6;
   NETIF_SET_CHECKSUM_CTRL(netif, NETIF_CHECKSUM_DISABLE_ALL);
@@ -152,12 +154,11 @@ void NetStack::LimitTimeWait() {
   const auto now = EventLoop::Clock::now();
   if (now < next_limit_) return;
   next_limit_ = now + std::chrono::milliseconds(TCP_TMR_INTERVAL);
-  tcp_pcb* pcb = tcp_tw_pcbs;  // newest first
-  for (int kept = 0; pcb != nullptr && kept < kMaxTimeWait; ++kept) pcb = pcb->next;
-  while (pcb != nullptr) {
-    tcp_pcb* next = pcb->next;
-    tcp_abort(pcb);
-    pcb = next;
+  tcp_pcb** rest = &tcp_tw_pcbs;  // newest first
+  for (int kept = 0; *rest != nullptr && kept < kMaxTimeWait; ++kept) rest = &(*rest)->next;
+  // Cut off at once: tcp_abort would search the list for each.
+  for (tcp_pcb* pcb = std::exchange(*rest, nullptr); pcb != nullptr;) {
+    tcp_free(std::exchange(pcb, pcb->next));
   }
 }
 
