@@ -103,20 +103,26 @@ err_t NetStack::Requeue(pbuf* packet, netif* input) {
   // A copy: the sender keeps the packet to send it again.
   pbuf* copy = pbuf_clone(PBUF_RAW, PBUF_RAM, packet);
   if (copy == nullptr) return ERR_MEM;
-  queue_[(queue_head_ + queue_size_) % queue_.size()] = {copy, input};
+  queue_[(queue_head_ + queue_size_) % queue_.size()] = {copy, netif_get_index(input)};
   ++queue_size_;
   queue_bytes_ += copy->tot_len;
   return ERR_OK;
 }
 
 void NetStack::Deliver(const QueuedPacket& queued) {
+  // The interface may have gone meanwhile.
+  netif* input = netif_get_by_index(queued.input);
+  if (input == nullptr) {
+    pbuf_free(queued.packet);
+    return;
+  }
   if (IsIpv6(queued.packet)) {
-    queued.input->input(queued.packet, queued.input);
+    ip_input(queued.packet, input);
     ClampPathMtus();
     return;
   }
-  if (queued.input != &loopback_ || queued.packet->len < IP_HLEN) {
-    queued.input->input(queued.packet, queued.input);
+  if (input != &loopback_ || queued.packet->len < IP_HLEN) {
+    ip_input(queued.packet, input);
     return;
   }
   // The loopback interface answers for every address of this host, and lwIP gives it only one: it
@@ -126,7 +132,7 @@ void NetStack::Deliver(const QueuedPacket& queued) {
   ip_addr_t dest;
   ip_addr_copy_from_ip4(dest, header->dest);
   if (IsLocal(dest)) loopback_.ip_addr = dest;
-  loopback_.input(queued.packet, &loopback_);
+  ip_input(queued.packet, &loopback_);
   loopback_.ip_addr = own;
 }
 
@@ -191,7 +197,8 @@ Result<ip_addr_t> NetStack::SourceFor(const ip_addr_t& dest) const {
   if (IsLocal(dest)) return dest;
   netif* route =
       IP_IS_V6_VAL(dest) ? ip6_route(IP6_ADDR_ANY6, ip_2_ip6(&dest)) : ip4_route(ip_2_ip4(&dest));
-  if (route == nullptr) return Errno(ENETUNREACH);
+  // lwIP sends everything to an only interface; loopback leads nowhere else.
+  if (route == nullptr || route == &loopback_) return Errno(ENETUNREACH);
   const ip_addr_t* source = ip_netif_get_local_ip(route, &dest);
   if (source == nullptr) return Errno(ENETUNREACH);
   return *source;
