@@ -154,12 +154,7 @@ Outcome CallRead(const Args& args) {
 }
 
 Outcome CallReadv(const Args& args) {
-<<<<<<< HEAD
-  // No buffers take no datagram, unlike for recvmsg(2).
-  if (args.get<int>(2) == 0) return kPass;
-=======
   if (!IsVectorCount(args.get<int>(2))) return kPass;
->>>>>>> hijack
   msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Receive(args.fd(), &msg, 0, &hijacked);

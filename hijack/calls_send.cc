@@ -74,12 +74,7 @@ Outcome CallWrite(const Args& args) {
 }
 
 Outcome CallWritev(const Args& args) {
-<<<<<<< HEAD
-  // No buffers are no datagram either, unlike for sendmsg(2).
-  if (args.get<int>(2) == 0) return kPass;
-=======
   if (!IsVectorCount(args.get<int>(2))) return kPass;
->>>>>>> hijack
   const msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
   HijackedFd hijacked;
   return Send(args.fd(), &msg, 0, &hijacked);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lwip/icmp.h"
 #include "lwip/init.h"
@@ -33,8 +34,8 @@ constexpr size_t kQueuePackets = 8192;
 constexpr size_t kQueueBytes = size_t{64} << 20;
 // Packets per turn of the event loop.
 constexpr int kPacketsPerTurn = 512;
-// Connections kept in TIME_WAIT; the oldest go first.
-constexpr int kMaxTimeWait = 4096;
+// Connections kept in TIME_WAIT; the oldest go first. lwIP walks them all for every SYN.
+constexpr int kMaxTimeWait = 1024;
 // RFC 8200: every link carries packets of this size.
 constexpr u32_t kMinIpv6Mtu = 1280;
 
@@ -90,6 +91,7 @@ err_t NetStack::InitLoopback(netif* netif) {
   netif->name[0] = 'l';
   netif->name[1] = 'o';
   netif->mtu = netif->mtu6 = kLoopbackMtu;
+  netif->flags = NETIF_FLAG_BROADCAST;  // 127.255.255.255, as Linux
   netif->output = &Output4;
   netif->output_ip6 = &Output6;
   NETIF_SET_CHECKSUM_CTRL(netif, NETIF_CHECKSUM_DISABLE_ALL);
@@ -101,20 +103,26 @@ err_t NetStack::Requeue(pbuf* packet, netif* input) {
   // A copy: the sender keeps the packet to send it again.
   pbuf* copy = pbuf_clone(PBUF_RAW, PBUF_RAM, packet);
   if (copy == nullptr) return ERR_MEM;
-  queue_[(queue_head_ + queue_size_) % queue_.size()] = {copy, input};
+  queue_[(queue_head_ + queue_size_) % queue_.size()] = {copy, netif_get_index(input)};
   ++queue_size_;
   queue_bytes_ += copy->tot_len;
   return ERR_OK;
 }
 
 void NetStack::Deliver(const QueuedPacket& queued) {
+  // The interface may have gone meanwhile.
+  netif* input = netif_get_by_index(queued.input);
+  if (input == nullptr) {
+    pbuf_free(queued.packet);
+    return;
+  }
   if (IsIpv6(queued.packet)) {
-    queued.input->input(queued.packet, queued.input);
+    ip_input(queued.packet, input);
     ClampPathMtus();
     return;
   }
-  if (queued.input != &loopback_ || queued.packet->len < IP_HLEN) {
-    queued.input->input(queued.packet, queued.input);
+  if (input != &loopback_ || queued.packet->len < IP_HLEN) {
+    ip_input(queued.packet, input);
     return;
   }
   // The loopback interface answers for every address of this host, and lwIP gives it only one: it
@@ -124,7 +132,7 @@ void NetStack::Deliver(const QueuedPacket& queued) {
   ip_addr_t dest;
   ip_addr_copy_from_ip4(dest, header->dest);
   if (IsLocal(dest)) loopback_.ip_addr = dest;
-  loopback_.input(queued.packet, &loopback_);
+  ip_input(queued.packet, &loopback_);
   loopback_.ip_addr = own;
 }
 
@@ -152,12 +160,11 @@ void NetStack::LimitTimeWait() {
   const auto now = EventLoop::Clock::now();
   if (now < next_limit_) return;
   next_limit_ = now + std::chrono::milliseconds(TCP_TMR_INTERVAL);
-  tcp_pcb* pcb = tcp_tw_pcbs;  // newest first
-  for (int kept = 0; pcb != nullptr && kept < kMaxTimeWait; ++kept) pcb = pcb->next;
-  while (pcb != nullptr) {
-    tcp_pcb* next = pcb->next;
-    tcp_abort(pcb);
-    pcb = next;
+  tcp_pcb** rest = &tcp_tw_pcbs;  // newest first
+  for (int kept = 0; *rest != nullptr && kept < kMaxTimeWait; ++kept) rest = &(*rest)->next;
+  // Cut off at once: tcp_abort would search the list for each.
+  for (tcp_pcb* pcb = std::exchange(*rest, nullptr); pcb != nullptr;) {
+    tcp_free(std::exchange(pcb, pcb->next));
   }
 }
 
@@ -190,7 +197,8 @@ Result<ip_addr_t> NetStack::SourceFor(const ip_addr_t& dest) const {
   if (IsLocal(dest)) return dest;
   netif* route =
       IP_IS_V6_VAL(dest) ? ip6_route(IP6_ADDR_ANY6, ip_2_ip6(&dest)) : ip4_route(ip_2_ip4(&dest));
-  if (route == nullptr) return Errno(ENETUNREACH);
+  // lwIP sends everything to an only interface; loopback leads nowhere else.
+  if (route == nullptr || route == &loopback_) return Errno(ENETUNREACH);
   const ip_addr_t* source = ip_netif_get_local_ip(route, &dest);
   if (source == nullptr) return Errno(ENETUNREACH);
   return *source;

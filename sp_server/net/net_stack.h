@@ -51,7 +51,7 @@ class NetStack final : public EventLoop::Poller {
  private:
   struct QueuedPacket {
     pbuf* packet;
-    netif* input;
+    u8_t input;  // interface, lwIP's index
   };
   NetStack();
   static err_t InitLoopback(netif* netif);

@@ -311,7 +311,7 @@ Errno TcpSocket::Listen(int backlog) {
     UpdateBacklog();
     return kOk;
   }
-  if (state_ != State::kClosed || outcome_pending_) return Errno(EINVAL);
+  if (state_ != State::kClosed || shutdown_ != 0 || outcome_pending_) return Errno(EINVAL);
   if (!bound()) {
     PortUse* use = NewPortUse(WildcardAddress(domain(), v6only()), 0);
     if (Errno error = stack_->tcp_ports().Claim(use); !error.ok()) {
@@ -345,7 +345,6 @@ Errno TcpSocket::Listen(int backlog) {
   tcp_ext_arg_set_callbacks(pcb, kPortSlot, &kPortCallbacks);
   tcp_ext_arg_set(pcb, kPortSlot, port_use_);
   state_ = State::kListening;
-  shutdown_ = 0;
   error_ = 0;
   ApplyOptions();
   UpdateBacklog();
@@ -398,11 +397,8 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     if (!explicitly_bound_) ReleasePort();
     return Errno(error != 0 ? error : ECONNABORTED);
   }
-  if (state_ == State::kConnected ||
-      (shutdown_ != 0 && state_ == State::kClosed && pcb_ != nullptr)) {
-    return Errno(EISCONN);
-  }
-  if (state_ == State::kListening) return Errno(EISCONN);
+  // Also once a connection is over: only AF_UNSPEC makes its socket fresh again.
+  if (state_ != State::kClosed || shutdown_ != 0) return Errno(EISCONN);
 
   Result<InetAddress> parsed = ParseInetAddress(domain(), address);
   if (!parsed.ok()) return parsed.error();
@@ -414,8 +410,6 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
       (IP_IS_V4_VAL(remote.ip) && ip4_addr_get_u32(ip_2_ip4(&remote.ip)) == INADDR_BROADCAST)) {
     return Errno(ENETUNREACH);
   }
-  // What is left of an earlier connection is of no use to the new one.
-  if (shutdown_ != 0 || (bound() && !explicitly_bound_)) Disconnect();
   Result<ip_addr_t> source = stack_->SourceFor(remote.ip);
   if (!source.ok()) return source.error();
   if (bound() && !ip_addr_isany_val(port_use_->address)) {
@@ -479,8 +473,9 @@ Errno TcpSocket::Shutdown(int how) {
       }
       return kOk;
     case State::kConnecting:
-      Close(/*reset=*/true);
-      OnClosed();
+      Disconnect();
+      error_ = ECONNRESET;
+      waiters().Notify(kEverything);
       return kOk;
     case State::kConnected:
       break;
@@ -546,7 +541,7 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
   }
   if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
   if (HoldsBack(more)) return sent;
-  small_end_ = pcb_->snd_lbb;
+  if (sent % pcb_->mss != 0) small_end_ = pcb_->snd_lbb;
   tcp_output(pcb_);
   return sent;
 }

@@ -164,14 +164,11 @@ Errno UdpSocket::Listen(int) { return Errno(EOPNOTSUPP); }
 Result<std::shared_ptr<Socket>> UdpSocket::Accept(SocketAddress*) { return Errno(EOPNOTSUPP); }
 
 Result<ip_addr_t> UdpSocket::SourceTo(const ip_addr_t& dest) const {
-  if (!bound() || ip_addr_isany_val(pcb_->local_ip)) {
-    const bool other_family = bound() && !IP_IS_ANY_TYPE_VAL(pcb_->local_ip) &&
-                              IP_IS_V6_VAL(pcb_->local_ip) != IP_IS_V6_VAL(dest);
-    if (other_family) return Errno(ENETUNREACH);
-    return stack_->SourceFor(dest);
-  }
+  Result<ip_addr_t> source = stack_->SourceFor(dest);
+  if (!source.ok() || !bound() || IP_IS_ANY_TYPE_VAL(pcb_->local_ip)) return source;
   if (IP_IS_V6_VAL(pcb_->local_ip) != IP_IS_V6_VAL(dest)) return Errno(ENETUNREACH);
-  return pcb_->local_ip;
+  if (!ip_addr_isany_val(pcb_->local_ip)) source = pcb_->local_ip;
+  return source;
 }
 
 void UdpSocket::Unlink() {

@@ -431,6 +431,32 @@ TEST_F(TcpSocketTest, DataBeforeAResetCanBeRead) {
   EXPECT_EQ(ReceiveText(*pair.client), ErrorText(ECONNRESET));
 }
 
+TEST_F(TcpSocketTest, OnlyAfUnspecMakesAnOldSocketFresh) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  Pair pair = ConnectedPair();
+  pair.server_stream()->Abort();
+  Settle();
+  EXPECT_EQ(pair.client->TakeError().value(), ECONNRESET);
+  EXPECT_EQ(pair.client->Connect(*listener->LocalAddress()).value(), EISCONN);
+  EXPECT_EQ(pair.client->Listen(1).value(), EINVAL);
+  SocketAddress unspecified;
+  unspecified.len = sizeof(sockaddr_in);
+  EXPECT_EQ(pair.client->Connect(unspecified).value(), 0);
+  EXPECT_EQ(pair.client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  Settle();
+  EXPECT_EQ(pair.client->TakeError().value(), 0);
+}
+
+TEST_F(TcpSocketTest, ShutdownEndsConnecting) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  EXPECT_EQ(client->Shutdown(SHUT_RDWR).value(), 0);
+  EXPECT_EQ(client->Poll(), kOut | POLLERR | POLLHUP);
+  EXPECT_EQ(client->TakeError().value(), ECONNRESET);
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+}
+
 TEST_F(TcpSocketTest, LingerZeroResets) {
   Pair pair = ConnectedPair();
   const linger zero = {1, 0};

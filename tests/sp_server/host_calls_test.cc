@@ -44,12 +44,13 @@ class HostCallsTest : public testing::Test {
     const int error =
         client.Finish(client.SendCall(SYS_bind, {object, 0, sizeof address}), &memory).error;
     if (error != 0) return error;
+    // Address 0 is no address: the size is at 0, the name behind it.
     const socklen_t size = sizeof address;
-    memory.append(reinterpret_cast<const char*>(&size), sizeof size);
+    memory.assign(reinterpret_cast<const char*>(&size), sizeof size);
     EXPECT_EQ(
-        client.Finish(client.SendCall(SYS_getsockname, {object, 0, sizeof address}), &memory).error,
+        client.Finish(client.SendCall(SYS_getsockname, {object, sizeof size, 0}), &memory).error,
         0);
-    memcpy(&address, memory.data(), sizeof address);
+    memcpy(&address, memory.data() + sizeof size, sizeof address);
     *port = ntohs(address.sin_port);
     return 0;
   }
@@ -112,7 +113,7 @@ TEST_F(HostCallsTest, ReleaseFreesThePortOnlyWithoutADescriptor) {
   ASSERT_EQ(Bind(client_, first.object, &port), 0);
   const HostSocketEnds second = NewSocket(client_);
   EXPECT_EQ(client_.CallResult(kSysHostRelease, {first.object}).error, 0);
-  EXPECT_EQ(Bind(client_, second.object, &port), EADDRINUSE) << port;
+  EXPECT_EQ(Bind(client_, second.object, &port), EADDRINUSE);
   first.c.reset();
   EXPECT_EQ(client_.CallResult(kSysHostRelease, {first.object}).error, 0);
   EXPECT_EQ(Bind(client_, second.object, &port), 0);

@@ -26,6 +26,8 @@
 #define LWIP_RAW 1
 #define IP_FORWARD 0
 #define IP_REASS_MAX_PBUFS 512
+// Pointers do not fit the fragment header, where lwIP would keep them.
+#define IPV6_FRAG_COPYHEADER 1
 #define LWIP_IPV6_MLD 0
 #define LWIP_IGMP 0
 #define LWIP_DHCP 0
