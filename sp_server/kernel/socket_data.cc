@@ -53,7 +53,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
   for (;;) {
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     Result<Received> r = socket.Receive(ScratchBuffer().first(size), flags & ~kCallFlags);
-    if (arg.object != nullptr && !stream && !peek) arg.object->DatagramTaken();
+    // A peek that finds nothing has met a stale byte, which the client then takes.
+    if (arg.object != nullptr && !stream && (!peek || !r.ok())) arg.object->DatagramTaken();
     if (r.ok()) {
       buffers.Put(context, ScratchBuffer().first(r->copied));
       if (received != nullptr) *received = *r;
