@@ -1,5 +1,5 @@
 # A server that forks for each connection: the child's socket is the parent's.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need "$python=python3" nc=netcat-openbsd
 talk() { printf 'a line\nthe last\n' | on_net nc -N 127.0.0.1 7001; }
 

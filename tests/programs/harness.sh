@@ -21,6 +21,7 @@
 set -euo pipefail
 
 readonly mode=$1
+# shellcheck disable=SC2034
 readonly python=/usr/bin/python3
 # Scripts may change the working directory.
 readonly rump=$PWD/tools/rump

@@ -1,5 +1,5 @@
 # curl and wget at python's web server.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need curl=curl wget=wget "$python=python3"
 web=http://127.0.0.1:8000
 get() { on_net curl --noproxy '*' --fail --silent --show-error --max-time 40 "$@"; }

@@ -1,5 +1,5 @@
 # iperf3: a stream each way for a second.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need iperf3=iperf3
 start server iperf3 --server --bind 127.0.0.1 --port 7001
 measure() {

@@ -1,6 +1,6 @@
 # A program that is killed leaves nothing behind: its ports are free at once, its peers see the end,
 # and the server forgets it.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need nc=netcat-openbsd curl=curl redis-server=redis-server redis-benchmark=redis-tools "$python=python3"
 partial_transfer=18
 web=http://127.0.0.1:8000

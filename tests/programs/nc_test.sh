@@ -1,5 +1,5 @@
 # OpenBSD's nc, listening and connecting: one direction with a half-close, then both.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need nc=netcat-openbsd
 [[ $(nc -h 2>&1) == OpenBSD* ]] || fail "nc is another one than that of netcat-openbsd"
 

@@ -1,5 +1,5 @@
 # nginx, one worker: sendfile, keep-alive, and a worker that gets the listener from its master.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need nginx=nginx-light curl=curl
 web=http://127.0.0.1:8000
 get() { on_net curl --noproxy '*' --fail --silent --show-error --max-time 40 "$@"; }

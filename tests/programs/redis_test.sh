@@ -1,5 +1,5 @@
 # redis: its server, command line and benchmark.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need redis-server=redis-server redis-cli=redis-tools redis-benchmark=redis-tools
 cli() { on_net redis-cli -h 127.0.0.1 -p 7001 "$@"; }
 

@@ -1,5 +1,5 @@
 # socat: a forking listener that gives its sockets to other programs, and datagrams.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 need socat=socat
 
 echo_back() { on_net socat -t 10 - "TCP:127.0.0.1:$1"; }
