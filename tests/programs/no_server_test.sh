@@ -1,0 +1,43 @@
+# Without a server there are errors, at once, and never a program that hangs.
+# shellcheck shell=bash disable=SC2034,SC2154
+need nc=netcat-openbsd curl=curl "$python=python3"
+partial_transfer=18
+web=http://127.0.0.1:8000
+nowhere=unix://$tmp/nowhere
+
+# Nobody listens where RUMP_SERVER points, and no `rump run` looks at that first.
+status=0
+RUMP_SERVER=$nowhere LD_PRELOAD=$PWD/hijack/librumphijack.so timeout 10 \
+  curl --noproxy '*' --silent "$web" >"$tmp/curl.out" 2>"$tmp/curl.log" || status=$?
+((status != 0 && status != 124)) || fail "curl without a server exits with $status"
+equal "$(wc -l <"$tmp/curl.log")" 1
+grep -qF "RUMP_SERVER=$nowhere" "$tmp/curl.log" || fail "the line does not name RUMP_SERVER"
+
+status=0
+"$rump" run --server "$nowhere" -- curl --silent "$web" 2>"$tmp/run.log" || status=$?
+equal "$status" 125
+
+# A server that dies under its programs.
+"$rump" server -s "unix://$tmp/mortal" >"$tmp/mortal.log" 2>&1 &
+pids["mortal"]=$!
+net=("$rump" run --server "unix://$tmp/mortal" --)
+wait_for mortal "$rump" ps --server "unix://$tmp/mortal"
+mkdir "$tmp/www"
+truncate -s 100M "$tmp/www/100MB"
+start web_server "$python" tests/programs/http_server.py 8000 "$tmp/www"
+get() { on_net curl --noproxy '*' --silent --show-error --max-time 60 "$@"; }
+wait_for web_server get --head "$web/100MB"
+start transfer curl --noproxy '*' --silent --max-time 60 --limit-rate 10M --output "$tmp/copy" "$web/100MB"
+begun() { [[ -s $tmp/copy ]]; }
+wait_for transfer begun
+start listener nc -v -l 127.0.0.1 7001
+start idle nc -v -d 127.0.0.1 8000
+says() { grep -qE "$2" "$tmp/$1.log"; }
+wait_for listener says listener Listening
+wait_for idle says idle succeeded
+stop mortal KILL
+finish transfer "$partial_transfer"
+finish idle
+finish listener 1
+wait_for web_server says web_server "(ConnectionReset|BrokenPipe)Error"
+stop web_server
