@@ -1,0 +1,220 @@
+// Sockets between two processes, timed. The program knows nothing of hijacking: run.sh runs it
+// natively and under `rump run`. Prints one number.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string_view>
+#include <vector>
+
+#include "tests/bench/stopwatch.h"
+
+namespace {
+
+using rump::Stopwatch;
+
+constexpr size_t kStreamWrite = 64 * 1024;
+constexpr size_t kStreamRead = 256 * 1024;
+
+int Check(int result, const char* what) {
+  if (result < 0) {
+    perror(what);
+    exit(1);
+  }
+  return result;
+}
+
+// Runs `body` in a child; Join gives up if it failed.
+template <typename Body>
+pid_t Fork(Body body) {
+  const pid_t pid = Check(fork(), "fork");
+  if (pid == 0) {
+    body();
+    _exit(0);
+  }
+  return pid;
+}
+
+void Join(pid_t pid) {
+  int status = 0;
+  Check(waitpid(pid, &status, 0), "waitpid");
+  if (status != 0) {
+    fprintf(stderr, "the other process failed\n");
+    exit(1);
+  }
+}
+
+// The listening socket and the pipe by which the other process, which must not inherit any socket
+// to be one of its own to the server, learns the port.
+class Port {
+ public:
+  Port() { Check(pipe(pipe_), "pipe"); }
+
+  int Listen() {
+    const int fd = Check(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    Check(bind(fd, reinterpret_cast<sockaddr*>(&address), size), "bind");
+    Check(listen(fd, SOMAXCONN), "listen");
+    Check(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), "getsockname");
+    Check(static_cast<int>(write(pipe_[1], &address, sizeof address)), "write");
+    return fd;
+  }
+
+  // In the other process: waits until somebody listens.
+  void Wait() {
+    if (read(pipe_[0], &address_, sizeof address_) != sizeof address_) exit(1);
+  }
+  int Connect() const {
+    const int fd = Check(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+    Check(connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof address_), "connect");
+    return fd;
+  }
+
+ private:
+  int pipe_[2];
+  sockaddr_in address_ = {};
+};
+
+int Accept(int listener) {
+  return Check(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), "accept");
+}
+
+void NoDelay(int fd) {
+  const int on = 1;
+  Check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
+}
+
+void EchoUntilEnd(int fd) {
+  char byte;
+  while (read(fd, &byte, 1) == 1) {
+    if (write(fd, &byte, 1) != 1) _exit(1);
+  }
+}
+
+void PingPong(int fd, int rounds) {
+  char byte = 'x';
+  for (int i = 0; i < rounds; ++i) {
+    if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1) {
+      perror("ping-pong");
+      exit(1);
+    }
+  }
+}
+
+double TimePingPong(int fd, int rounds) {
+  PingPong(fd, rounds / 10);
+  const Stopwatch watch;
+  PingPong(fd, rounds);
+  return watch.Micros() / rounds;
+}
+
+// Microseconds per round trip of a byte over a unix socket pair.
+double Pair(int rounds) {
+  int ends[2];
+  Check(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), "socketpair");
+  const pid_t pid = Fork([&] {
+    close(ends[0]);
+    EchoUntilEnd(ends[1]);
+  });
+  close(ends[1]);
+  const double micros = TimePingPong(ends[0], rounds);
+  close(ends[0]);
+  Join(pid);
+  return micros;
+}
+
+// Microseconds per round trip of a byte over TCP.
+double Echo(int rounds) {
+  Port port;
+  const pid_t pid = Fork([&] {
+    port.Wait();
+    const int fd = port.Connect();
+    NoDelay(fd);
+    EchoUntilEnd(fd);
+  });
+  const int listener = port.Listen();
+  const int fd = Accept(listener);
+  NoDelay(fd);
+  const double micros = TimePingPong(fd, rounds);
+  close(fd);
+  Join(pid);
+  return micros;
+}
+
+// Microseconds per connection: connect, accept, close, and the other side's close.
+double Connect(int connections) {
+  Port port;
+  const pid_t pid = Fork([&] {
+    port.Wait();
+    for (int i = 0; i < connections; ++i) {
+      const int fd = port.Connect();
+      char byte;
+      if (read(fd, &byte, 1) != 0) _exit(1);
+      close(fd);
+    }
+  });
+  const int listener = port.Listen();
+  close(Accept(listener));
+  const Stopwatch watch;
+  for (int i = 1; i < connections; ++i) close(Accept(listener));
+  Join(pid);
+  return watch.Micros() / (connections - 1);
+}
+
+// Megabytes (10^6) per second of one TCP stream, as the receiver sees it.
+double Stream(int mebibytes) {
+  Port port;
+  const pid_t pid = Fork([&] {
+    port.Wait();
+    const int fd = port.Connect();
+    const std::vector<char> data(kStreamWrite, 'x');
+    for (size_t left = static_cast<size_t>(mebibytes) << 20; left > 0;) {
+      left -= static_cast<size_t>(
+          Check(static_cast<int>(write(fd, data.data(), data.size())), "write"));
+    }
+    close(fd);
+  });
+  const int listener = port.Listen();
+  const int fd = Accept(listener);
+  std::vector<char> data(kStreamRead);
+  const Stopwatch watch;
+  size_t total = 0;
+  for (ssize_t n; (n = Check(static_cast<int>(read(fd, data.data(), data.size())), "read")) > 0;) {
+    total += static_cast<size_t>(n);
+  }
+  const double micros = watch.Micros();
+  Join(pid);
+  if (total != static_cast<size_t>(mebibytes) << 20) {
+    fprintf(stderr, "%zu bytes arrived\n", total);
+    exit(1);
+  }
+  return static_cast<double>(total) / micros;
+}
+
+struct Benchmark {
+  std::string_view name;
+  double (*run)(int count);
+};
+constexpr Benchmark kBenchmarks[] = {
+    {"pair", Pair}, {"echo", Echo}, {"connect", Connect}, {"stream", Stream}};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int count = argc == 3 ? atoi(argv[2]) : 0;
+  for (const Benchmark& benchmark : kBenchmarks) {
+    if (count < 2 || argv[1] != benchmark.name) continue;
+    printf("%.3f\n", benchmark.run(count));
+    return 0;
+  }
+  fprintf(stderr, "usage: socket_bench pair|echo|connect ROUNDS | stream MEBIBYTES\n");
+  return 2;
+}
