@@ -34,7 +34,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // `connected`: the stream is one that accept made.
   HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
              const HostPair& pair, UniqueFd s, bool connected);
-  ~HostSocket();
+  ~HostSocket() override;
 
   uint64_t id() const { return id_; }
   Socket& socket() const { return *socket_; }
