@@ -110,7 +110,7 @@ long ReceiveMessage(int fd, msghdr* msg, int flags) {
 }
 
 bool Expired(const timespec& deadline) {
-  timespec now;
+  timespec now = {};
   RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return now.tv_sec != deadline.tv_sec ? now.tv_sec > deadline.tv_sec
                                        : now.tv_nsec >= deadline.tv_nsec;

@@ -37,7 +37,7 @@ uint64_t ParseHex(std::string_view digits) {
 }  // namespace
 
 long ObjectOf(int fd) {
-  sockaddr_un addr;
+  sockaddr_un addr = {};
   socklen_t len = sizeof addr;
   const long r = client::RawSyscall(SYS_getsockname, fd, &addr, &len);
   if (r < 0) return r == -EBADF ? r : 0;

@@ -461,7 +461,7 @@ bool Connection::ServeCopyIn(const FrameHeader& header) {
   const FrameHeader reply = {
       .reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn};
   const long result = Send(reply, reinterpret_cast<const void*>(range.addr), range.len);
-  if (result == -EFAULT) owner->faulted = true;
+  if (result == -EFAULT && owner != nullptr) owner->faulted = true;
   return result == 0 || result == -EFAULT;
 }
 

@@ -14,8 +14,7 @@ SyscallTask SysHostSocket(CallContext& context) {
   Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
       context.int_arg(0), context.int_arg(1), context.int_arg(2), O_RDWR);
   if (!socket.ok()) co_return socket.error();
-  Result<HostObjects::Created> created =
-      context.kernel().objects().Create(*std::move(socket));
+  Result<HostObjects::Created> created = context.kernel().objects().Create(*std::move(socket));
   if (!created.ok()) co_return created.error();
   context.process().objects.insert(created->object->id());
   context.call().AttachFd(std::move(created->c));

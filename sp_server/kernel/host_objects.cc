@@ -104,8 +104,8 @@ Result<HostPair> HostObjects::MakePair(bool fill) {
 std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
   const uint64_t id = next_id_++;
   const bool connected = socket->type() == SOCK_STREAM && pair->junk == 0;
-  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), *pair,
-                                             std::move(pair->s), connected);
+  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), *pair, std::move(pair->s),
+                                             connected);
   objects_.emplace(id, object);
   return object;
 }

@@ -20,8 +20,8 @@ namespace rump {
 
 class HostObjects final : private EventLoop::Poller {
  public:
-  // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a descriptor
-  // of the server.
+  // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a
+  // descriptor of the server.
   static constexpr size_t kMaxObjects = 16'384;
 
   // `loop` outlives this. `settle`: see BuiltinKernel.

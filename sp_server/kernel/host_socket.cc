@@ -50,9 +50,9 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
       socket_(std::move(socket)),
       c_cookie_(pair.c_cookie),
       s_(std::move(s)),
-      state_(connected                            ? State::kConnected
+      state_(connected                        ? State::kConnected
              : socket_->type() == SOCK_STREAM ? State::kFresh
-                                                  : State::kDatagram),
+                                              : State::kDatagram),
       junk_(pair.junk) {
   socket_->waiters().Add(this);
   // Edge-triggered: a pump that the stack has no room for must not spin on a readable S.
@@ -209,8 +209,7 @@ void HostSocket::RunConnecting() {
 void HostSocket::BecomeConnected() {
   while (junk_ > 0) {
     const std::span<std::byte> buffer = objects_->buffer();
-    const ssize_t n =
-        recv(s_.get(), buffer.data(), std::min(buffer.size(), junk_), MSG_DONTWAIT);
+    const ssize_t n = recv(s_.get(), buffer.data(), std::min(buffer.size(), junk_), MSG_DONTWAIT);
     if (n <= 0) break;
     junk_ -= static_cast<size_t>(n);
   }

@@ -34,7 +34,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // `connected`: the stream is one that accept made.
   HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
              const HostPair& pair, UniqueFd s, bool connected);
-  ~HostSocket();
+  ~HostSocket() override;
 
   uint64_t id() const { return id_; }
   Socket& socket() const { return *socket_; }
@@ -81,12 +81,12 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   State state_;
   size_t junk_;
   bool scheduled_ = false;
-  bool hangup_ = false;      // S has shown HUP: C may be closed
-  bool notify_ = false;      // connecting: a byte on S tells the outcome
+  bool hangup_ = false;  // S has shown HUP: C may be closed
+  bool notify_ = false;  // connecting: a byte on S tells the outcome
   bool notified_ = false;
-  bool byte_out_ = false;    // datagrams: the readiness byte is in C
-  size_t backlog_ = 0;       // listening: unaccepted connections allowed
-  size_t record_cost_ = 0;   // what one unaccepted record adds to SIOCOUTQ of S
+  bool byte_out_ = false;   // datagrams: the readiness byte is in C
+  size_t backlog_ = 0;      // listening: unaccepted connections allowed
+  size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
   StreamPump pump_;
 };
 

@@ -26,7 +26,8 @@ class ClientBuffers {
   ClientBuffers(uint64_t addr, uint64_t size) : buffers_{{addr, size}}, total_(size) {}
 
   // Copies `count` iovecs in. EINVAL for too many, or for more bytes than a call can return.
-  static Task<Result<ClientBuffers>> FromIovecs(CallContext& context, uint64_t addr, uint64_t count);
+  static Task<Result<ClientBuffers>> FromIovecs(CallContext& context, uint64_t addr,
+                                                uint64_t count);
 
   // Bytes not yet passed.
   uint64_t left() const { return total_ - passed_; }

@@ -65,8 +65,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
   const std::shared_ptr<Process> process_;
 };
 
-BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
-                             size_t max_host_objects)
+BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle, size_t max_host_objects)
     : loop_(loop), objects_(loop, std::move(settle), max_host_objects) {}
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
@@ -88,8 +87,8 @@ Result<std::unique_ptr<KernelProcess>> BuiltinKernel::Spawn(std::string_view com
 }
 
 std::string BuiltinKernel::ProcessReport(Pid except) const {
-  std::string report = absl::StrFormat("%7s %7s %-16s %5s %5s %12s  %s\n", "PID", "PPID",
-                                       "COMMAND", "FDS", "CALLS", "BYTES", "CLIENT");
+  std::string report = absl::StrFormat("%7s %7s %-16s %5s %5s %12s  %s\n", "PID", "PPID", "COMMAND",
+                                       "FDS", "CALLS", "BYTES", "CLIENT");
   for (const auto& [pid, process] : processes_) {
     if (pid == except) continue;
     const ClientInfo* client = process->client;

@@ -25,19 +25,21 @@ struct SocketAddress {
   socklen_t len = 0;
 
   sa_family_t family() const { return len == 0 ? sa_family_t{AF_UNSPEC} : storage.ss_family; }
-  std::span<const std::byte> bytes() const { return {reinterpret_cast<const std::byte*>(&storage), len}; }
+  std::span<const std::byte> bytes() const {
+    return {reinterpret_cast<const std::byte*>(&storage), len};
+  }
 };
 
 // What Receive found.
 struct Received {
-  size_t copied = 0;       // bytes put into the buffer
-  size_t length = 0;       // of the whole datagram; equals copied for streams
-  SocketAddress from;      // sender; len 0 for streams
-  int flags = 0;           // MSG_TRUNC and kin
+  size_t copied = 0;   // bytes put into the buffer
+  size_t length = 0;   // of the whole datagram; equals copied for streams
+  SocketAddress from;  // sender; len 0 for streams
+  int flags = 0;       // MSG_TRUNC and kin
 };
 
-// As File: nothing blocks, EAGAIN means wait on waiters(). Errno values are those of the manual page
-// of the call that each function serves.
+// As File: nothing blocks, EAGAIN means wait on waiters(). Errno values are those of the manual
+// page of the call that each function serves.
 class Socket : public File {
  public:
   Socket(int domain, int type, int protocol, int flags)
@@ -52,8 +54,8 @@ class Socket : public File {
   virtual Errno Listen(int backlog) = 0;
   // Takes the oldest finished connection off the queue; `peer` gets its address.
   virtual Result<std::shared_ptr<Socket>> Accept(SocketAddress* peer) = 0;
-  // How many connections were taken by Accept for somebody who has not accepted them yet: they count
-  // towards the backlog. Nothing to know for sockets that do not listen.
+  // How many connections were taken by Accept for somebody who has not accepted them yet: they
+  // count towards the backlog. Nothing to know for sockets that do not listen.
   virtual void SetAcceptDebt(size_t /*connections*/) {}
   // Starts to connect: kOk if that is done at once, EINPROGRESS if POLLOUT will tell, EALREADY,
   // EISCONN… After POLLOUT, TakeError() has the outcome. AF_UNSPEC dissolves a datagram socket's.

@@ -48,8 +48,7 @@ SyscallTask Accept(CallContext& context, int flags) {
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
       (*accepted)->set_flags(O_RDWR | ((flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
-      const Errno copied =
-          co_await CopyOutAddress(context, peer, context.arg(1), context.arg(2));
+      const Errno copied = co_await CopyOutAddress(context, peer, context.arg(1), context.arg(2));
       if (!copied.ok()) co_return copied;
       const Result<int> fd =
           context.process().fds.Add(*std::move(accepted), (flags & SOCK_CLOEXEC) != 0);
@@ -71,12 +70,11 @@ SyscallTask CopyOutName(CallContext& context, Result<SocketAddress> name) {
 
 SyscallTask SysSocket(CallContext& context) {
   const int type = context.int_arg(1);
-  Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
-      context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
-      O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
+  Result<std::shared_ptr<Socket>> socket =
+      context.kernel().families().Create(context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
+                                         O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
   if (!socket.ok()) co_return socket.error();
-  const Result<int> fd =
-      context.process().fds.Add(*std::move(socket), (type & SOCK_CLOEXEC) != 0);
+  const Result<int> fd = context.process().fds.Add(*std::move(socket), (type & SOCK_CLOEXEC) != 0);
   if (!fd.ok()) co_return fd.error();
   co_return static_cast<uint64_t>(*fd);
 }
@@ -85,8 +83,7 @@ SyscallTask SysBind(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   SocketAddress address;
-  const Errno copied =
-      co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
+  const Errno copied = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
   if (!copied.ok()) co_return copied;
   Errno error = arg->socket->Bind(address);
   if (error == Errno(EADDRINUSE)) {
@@ -113,8 +110,7 @@ SyscallTask SysConnect(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   SocketAddress address;
-  const Errno copied =
-      co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
+  const Errno copied = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
   if (!copied.ok()) co_return copied;
   if (arg->file.object != nullptr) {
     co_return Plain(arg->file.object->Connect(address, /*notify=*/false));
@@ -156,8 +152,7 @@ SyscallTask SysGetsockopt(CallContext& context) {
   if (!copied.ok()) co_return copied;
   if (room < 0) co_return Errno(EINVAL);
   std::vector<std::byte> value(std::min<uint64_t>(room, kMaxOption));
-  const Result<size_t> n =
-      arg->socket->GetOption(context.int_arg(1), context.int_arg(2), value);
+  const Result<size_t> n = arg->socket->GetOption(context.int_arg(1), context.int_arg(2), value);
   if (!n.ok()) co_return n.error();
   context.call().CopyOut(context.arg(3), std::span(value).first(*n));
   CopyOutObject(context, context.arg(4), static_cast<int32_t>(*n));

@@ -119,9 +119,8 @@ SyscallTask SysRecvfrom(CallContext& context) {
   Result<FileArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   Received received;
-  const Result<uint64_t> n =
-      co_await ReceiveData(context, *arg, ClientBuffers(context.arg(1), context.arg(2)),
-                           context.int_arg(3), &received);
+  const Result<uint64_t> n = co_await ReceiveData(
+      context, *arg, ClientBuffers(context.arg(1), context.arg(2)), context.int_arg(3), &received);
   if (!n.ok()) co_return n.error();
   const Errno error =
       co_await CopyOutAddress(context, received.from, context.arg(4), context.arg(5));
@@ -156,8 +155,8 @@ SyscallTask SysRecvmsg(CallContext& context) {
       co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
   if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
   Received received;
-  const Result<uint64_t> n = co_await ReceiveData(context, *arg, *std::move(buffers),
-                                                  context.int_arg(2), &received);
+  const Result<uint64_t> n =
+      co_await ReceiveData(context, *arg, *std::move(buffers), context.int_arg(2), &received);
   if (!n.ok()) co_return n.error();
   const std::span<const std::byte> from = received.from.bytes();
   if (header.name != 0) {

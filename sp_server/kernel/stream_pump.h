@@ -13,9 +13,9 @@ namespace rump {
 class StreamPump {
  public:
   enum class Outcome {
-    kIdle,      // nothing to move until S or the stream becomes ready
-    kMore,      // the budget is used up, and there was more
-    kHostGone,  // the program's end was closed with bytes unread: the peer is owed a reset
+    kIdle,        // nothing to move until S or the stream becomes ready
+    kMore,        // the budget is used up, and there was more
+    kHostGone,    // the program's end was closed with bytes unread: the peer is owed a reset
     kStreamGone,  // the connection was reset or timed out, and what it had brought is delivered
   };
 

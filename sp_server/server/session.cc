@@ -82,9 +82,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
             {session_->output_position_ + session_->output_.size() - session_->output_begin_,
              std::move(fd_)});
       }
-      session_->Append(
-          {.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
-          BytesOf(result));
+      session_->Append({.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
+                       BytesOf(result));
     }
     Detach();
   }
@@ -398,8 +397,7 @@ bool Session::Flush() {
     msghdr msg{};
     msg.msg_iov = &iov;
     msg.msg_iovlen = 1;
-    const bool with_fd =
-        !output_fds_.empty() && output_fds_.front().position == output_position_;
+    const bool with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
     if (with_fd) {
       memset(control, 0, sizeof control);
       msg.msg_control = control;
@@ -442,8 +440,8 @@ bool Session::Flush() {
 
 void Session::UpdateEvents() {
   if (closed_) return;
-  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's answer,
-  // and reads no output before that is gone.
+  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
+  // answer, and reads no output before that is gone.
   const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
   if (events == watched_events_) return;
   watched_events_ = events;

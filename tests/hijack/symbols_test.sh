@@ -4,15 +4,20 @@
 library=$1
 failed=0
 
+# sorted LIST: its words in order, on one line.
+sorted() {
+  echo "$1" | tr -s '[:space:]' '\n' | LC_ALL=C sort | paste -s -d ' ' | sed 's/^ //'
+}
+
 # compare WHAT EXPECTED ACTUAL: two lists, of words.
 compare() {
-  expected=$(printf '%s\n' $2 | LC_ALL=C sort)
-  actual=$(printf '%s\n' $3 | LC_ALL=C sort)
+  expected=$(sorted "$2")
+  actual=$(sorted "$3")
   [ "$expected" = "$actual" ] && return
   failed=1
   echo "$1 differ:"
-  echo "expected:" $expected
-  echo "actual:  " $actual
+  echo "expected: $expected"
+  echo "actual:   $actual"
 }
 
 exports="

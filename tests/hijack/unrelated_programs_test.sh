@@ -10,8 +10,8 @@ failed=0
 same() {
   "$@" >"$directory/expected" 2>&1 </dev/null
   expected=$?
-  for environment in "" "RUMP_SERVER=unix://$directory/none" "RUMPHIJACK=socket=all"; do
-    env $environment LD_PRELOAD="$library" "$@" >"$directory/actual" 2>&1 </dev/null
+  for environment in "NONE=" "RUMP_SERVER=unix://$directory/none" "RUMPHIJACK=socket=all"; do
+    env "$environment" LD_PRELOAD="$library" "$@" >"$directory/actual" 2>&1 </dev/null
     actual=$?
     if [ $actual -ne $expected ]; then
       failed=1

@@ -1,4 +1,5 @@
-// A server with the built-in kernel and the TCP/IP stack, on a thread of the test, at a unix socket in a fresh folder.
+// A server with the built-in kernel and the TCP/IP stack, on a thread of the test, at a unix socket
+// in a fresh folder.
 #ifndef TESTS_SP_SERVER_SERVER_THREAD_H_
 #define TESTS_SP_SERVER_SERVER_THREAD_H_
 

@@ -118,7 +118,8 @@ TEST_F(SessionTest, ResponseThatNobodyWaitsForIsIgnored) {
 }
 
 TEST_F(SessionTest, ImpossibleLengthsEndTheConnection) {
-  for (const uint64_t len : {uint64_t{0}, uint64_t{10}, uint64_t{kMaxFrame + 1}, uint64_t{1} << 62}) {
+  for (const uint64_t len :
+       {uint64_t{0}, uint64_t{10}, uint64_t{kMaxFrame + 1}, uint64_t{1} << 62}) {
     RawClient client(server_.path());
     ASSERT_TRUE(client.Guest());
     FrameHeader header{.len = len, .reqno = 9, .type = FrameType::kSyscall};
@@ -188,10 +189,9 @@ TEST_F(SessionTest, CopyinOfTheWrongSizeIsEfault) {
     const uint64_t reqno = client.SendCall(SYS_write, {static_cast<uint64_t>(fds[1]), 0, 5});
     const std::optional<RawFrame> copyin = client.Receive();
     ASSERT_TRUE(copyin && copyin->header.type == FrameType::kCopyIn);
-    client.Send({.reqno = copyin->header.reqno,
-                 .cls = FrameClass::kResponse,
-                 .type = FrameType::kCopyIn},
-                reply);
+    client.Send(
+        {.reqno = copyin->header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn},
+        reply);
     EXPECT_EQ(client.Finish(reqno, &memory).error, EFAULT);
   }
 }
@@ -212,10 +212,9 @@ TEST_F(SessionTest, ForkClaimsACopyOnce) {
   EXPECT_EQ(child.CallResult(SYS_getppid, {}).retval[0],
             parent.CallResult(SYS_getpid, {}).retval[0]);
   memory.replace(0, 5, "child");
-  EXPECT_EQ(
-      child.Finish(child.SendCall(SYS_write, {static_cast<uint64_t>(fds[1]), 0, 5}), &memory)
-          .retval[0],
-      5U);
+  EXPECT_EQ(child.Finish(child.SendCall(SYS_write, {static_cast<uint64_t>(fds[1]), 0, 5}), &memory)
+                .retval[0],
+            5U);
   EXPECT_EQ(
       parent.Finish(parent.SendCall(SYS_read, {static_cast<uint64_t>(fds[0]), 32, 9}), &memory)
           .retval[0],
