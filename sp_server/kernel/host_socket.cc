@@ -65,6 +65,7 @@ void HostSocket::OnReady(uint32_t) { Schedule(); }
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable();
   Schedule();
 }
 
