@@ -61,7 +61,7 @@ HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle)
     : loop_(loop),
       settle_(std::move(settle)),
       next_id_(FirstId()),
-      buffer_(kMaxBudget),
+      buffer_(kMaxBudget / sizeof(Page)),
       budget_(kMaxBudget) {
   loop_->AddPoller(this);
 }
