@@ -67,11 +67,13 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
     stream.ConsumeReceived(n);
     budget -= std::min(budget, static_cast<size_t>(n));
   }
+  // First: a reset must not be preceded by what looks like an end of file.
+  if ((stream.Poll() & POLLERR) != 0) return Outcome::kStreamGone;
   if (stream.receive_eof() && !stream_eof_passed_on_) {
     stream_eof_passed_on_ = true;
     shutdown(host, SHUT_WR);
   }
-  return (stream.Poll() & POLLERR) != 0 ? Outcome::kStreamGone : Outcome::kIdle;
+  return Outcome::kIdle;
 }
 
 }  // namespace rump
