@@ -62,7 +62,7 @@ HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle, size_t m
       settle_(std::move(settle)),
       max_objects_(max_objects),
       next_id_(FirstId()),
-      buffer_(kMaxBudget),
+      buffer_(kMaxBudget / sizeof(Page)),
       budget_(kMaxBudget) {
   loop_->AddPoller(this);
 }
@@ -154,7 +154,10 @@ EventLoop::Clock::duration HostObjects::Poll() {
   ready.swap(ready_);
   budget_ = std::clamp(kMaxBudget * kBusyPumps / std::max<size_t>(ready.size(), 1), kMinBudget,
                        kMaxBudget);
-  for (const std::shared_ptr<HostSocket>& object : ready) object->Run();
+  for (const std::shared_ptr<HostSocket>& object : ready) {
+    // One that was removed meanwhile is kept by this queue only.
+    if (objects_.contains(object->id())) object->Run();
+  }
   return ready_.empty() ? EventLoop::Clock::duration::max() : EventLoop::Clock::duration::zero();
 }
 

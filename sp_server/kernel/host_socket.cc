@@ -65,6 +65,7 @@ void HostSocket::OnReady(uint32_t) { Schedule(); }
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable();
   Schedule();
 }
 
@@ -75,7 +76,7 @@ void HostSocket::Schedule() {
 }
 
 bool HostSocket::HostClosed() const {
-  if (s_.valid()) {
+  if (s_.valid() && !hangup_) {
     pollfd p{.fd = s_.get(), .events = 0, .revents = 0};
     if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) == 0) return false;
     if (p.revents == 0) return false;

@@ -23,12 +23,16 @@ StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<st
 
 StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
                                              std::span<std::byte> buffer, size_t budget) {
-  while (!host_eof_) {
+  while (host_readable_ && !host_eof_) {
     const size_t room = std::min(stream.SendSpace(), buffer.size());
     if (room == 0) return Outcome::kIdle;
     if (budget == 0) return Outcome::kMore;
     const ssize_t n = recv(host, buffer.data(), std::min(room, budget), MSG_DONTWAIT);
-    if (n < 0) return errno == ECONNRESET ? Outcome::kHostGone : Outcome::kIdle;
+    if (n < 0) {
+      if (errno == ECONNRESET) return Outcome::kHostGone;
+      host_readable_ = errno == EINTR;
+      continue;
+    }
     if (n == 0) {
       host_eof_ = true;
       // A connection that is gone already has nothing to shut down.

@@ -24,6 +24,9 @@ class StreamPump {
   // belong to whoever else has the open file.
   Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget);
 
+  // S has got bytes or its end since it was found empty; it is not looked at before that.
+  void HostReadable() { host_readable_ = true; }
+
   // Whether the program's end has no more bytes to give: it was shut down or closed.
   bool host_eof() const { return host_eof_; }
 
@@ -31,6 +34,7 @@ class StreamPump {
   Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget);
   Outcome MoveToHost(int host, StreamSocket& stream, size_t budget);
 
+  bool host_readable_ = true;
   bool host_eof_ = false;
   bool stream_eof_passed_on_ = false;
 };
