@@ -28,6 +28,8 @@ readonly rump=$PWD/tools/rump
 readonly patience=20
 tmp=$(mktemp -d /tmp/rhXXXXXX)
 readonly tmp
+# Servers are in sbin, which Bazel's PATH leaves out.
+PATH=$PATH:/usr/sbin:/sbin
 declare -A pids=()
 net=()
 server=
