@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def run(command, one_cpu, environment=None):
     return done.stdout
 
 
+def free_port():
+    """A TCP port of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Programs:
     """The built programs; each method is one run and returns its number."""
 
@@ -46,16 +54,19 @@ class Programs:
         return float(run([self._path("tools/rump"), "run", "--",
                           self._path("tests/bench/socket_bench"), *arguments], one_cpu))
 
-    def null_call(self, calls):
+    def sysproxy(self, *arguments, scheme="unix", one_cpu=True):
+        """The numbers that sysproxy_bench prints of a server of its own."""
         with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as directory:
-            url = f"unix://{directory}/s"
+            unix = f"unix://{directory}/s"
+            tcp = f"tcp://127.0.0.1:{free_port()}/"
             # Returns when the server, in the background by then, can be connected to.
-            run([self._path("sp_server/rump_server"), url], one_cpu=True)
+            run([self._path("sp_server/rump_server"), unix, tcp], one_cpu)
             try:
-                return float(run([self._path("tests/bench/null_call_bench"), calls],
-                                 one_cpu=True, environment={"RUMP_SERVER": url}))
+                out = run([self._path("tests/bench/sysproxy_bench"), *arguments], one_cpu,
+                          environment={"RUMP_SERVER": unix if scheme == "unix" else tcp})
+                return [float(number) for number in out.split()]
             finally:
-                run([self._path("tools/rump"), "halt", "--server", url], one_cpu=False)
+                run([self._path("tools/rump"), "halt", "--server", unix], one_cpu=False)
 
     def host_call(self):
         """The times of one call, plain and preloaded."""
@@ -96,11 +107,37 @@ def rows(programs):
         return lambda: [programs.native(*arguments, one_cpu=one_cpu),
                         programs.hijacked(*arguments, one_cpu=one_cpu)]
 
+    def against_ping_pong(*arguments, scheme="unix"):
+        kind = "pair" if scheme == "unix" else "echo"
+        return lambda: [programs.native(kind, "20000", one_cpu=True),
+                        *programs.sysproxy(*arguments, scheme=scheme)]
+
+    def thousands_a_second(clients):
+        return lambda: [*programs.sysproxy("clients", "1", "20000", one_cpu=False),
+                        *programs.sysproxy("clients", str(clients), str(20000 // clients),
+                                           one_cpu=False)]
+
+    def blocked(index):
+        def measure():
+            idle, busy, kib, threads = programs.sysproxy("blocked", "5000", "2", one_cpu=False)
+            return [idle, [busy, kib, threads][index]]
+        return measure
+
     return [
-        Row("null call, 1 CPU", "us", "unix ping-pong",
-            lambda: [programs.native("pair", "20000", one_cpu=True), programs.null_call("20000")],
-            # The existing C implementation's.
-            at_most=2.1),
+        Row("null call, 1 CPU", "us", "unix ping-pong", against_ping_pong("null", "20000"),
+            at_most=1.4),
+        Row("null call over tcp, 1 CPU", "us", "TCP ping-pong",
+            against_ping_pong("null", "20000", scheme="tcp"), at_most=1.4),
+        Row("4 KiB pipe write, 1 CPU", "us", "unix ping-pong",
+            against_ping_pong("pipe", "4096", "10000"), at_most=2.6),
+        Row("connect and handshake", "us", "unix ping-pong", against_ping_pong("connect", "2000")),
+        Row("calls of 4 clients", "k/s", "1 client", thousands_a_second(4)),
+        Row("calls of 16 clients", "k/s", "1 client", thousands_a_second(16)),
+        Row("null call beside 10000 blocked", "us", "idle", blocked(0), at_most=3),
+        Row("memory of a blocked call", "KiB", "(idle call, us)", blocked(1),
+            compare=lambda idle, kib: kib, comparison_unit="KiB", at_most=12),
+        Row("threads of the server", "", "(idle call, us)", blocked(2),
+            compare=lambda idle, threads: threads, comparison_unit="", at_most=16),
         Row("TCP stream, 64 KiB writes", "MB/s", "native",
             both("stream", "1024", one_cpu=False), at_least=0.25),
         Row("TCP stream, 1 CPU", "MB/s", "native", both("stream", "512", one_cpu=True)),
@@ -152,12 +189,12 @@ def main():
     if options.json:
         print(json.dumps({"load": load, "cpus": os.cpu_count(), "rows": results}, indent=1))
     else:
-        print(f"{'':28} {'yardstick':>15} {'':>9} {'ours':>9} {'':4} {'ratio':>9}  {'bar':7}")
+        print(f"{'':30} {'yardstick':>15} {'':>9} {'ours':>9} {'':4} {'ratio':>9}  {'bar':7}")
         for result in results:
             if result["verdict"] == "FAILED":
-                print(f"{result['name']:28} FAILED")
+                print(f"{result['name']:30} FAILED")
                 continue
-            print("{name:28} {yardstick:>15} {yardstick_median:9.1f} {ours_median:9.1f} {unit:4} "
+            print("{name:30} {yardstick:>15} {yardstick_median:9.1f} {ours_median:9.1f} {unit:4} "
                   "{compared:7.2f}{compared_unit:2}  {bar:7} {verdict}".format(**result))
         print(f"medians of {options.rounds} rounds; ratios are taken within a round; "
               f"{os.cpu_count()} CPUs, load {load:.1f}")
