@@ -6,8 +6,7 @@
 #   on_net PROGRAM ARG...      runs it on the network
 #   start NAME PROGRAM ARG...  the same in the background: ${pids[NAME]}, output in $tmp/NAME.log;
 #                              the standard input is the caller's
-#   wait_until COMMAND...      repeats it until it succeeds
-#   wait_for NAME COMMAND...   the same, as long as NAME runs
+#   wait_for NAME COMMAND...   repeats it until it succeeds, as long as NAME runs
 #   finish NAME [STATUS]       waits for NAME, which has to exit with STATUS, 0 unless given
 #   stop NAME [SIGNAL]         ends NAME with SIGNAL, TERM unless given
 #   same FILE FILE             fails unless the two have the same bytes
@@ -70,8 +69,6 @@ wait_while() {
   done
 }
 
-wait_until() { wait_while $$ "$@" || fail "in vain for $patience s: $*"; }
-
 wait_for() {
   local name=$1
   shift
@@ -109,12 +106,16 @@ server_idle() {
   [[ $("$rump" ps | wc -l) -eq 1 && $(server_fds) -le $idle_fds ]]
 }
 
-# What has slipped past the library would be on the sandbox's own loopback.
-host_sockets() { sed --separate 1d /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6; }
+# What has slipped past the library is on the sandbox's own loopback.
+check_host_unused() {
+  local sockets
+  sockets=$(sed --separate 1d /proc/net/{tcp,udp}{,6})
+  [[ -z $sockets ]] || fail "sockets of the host are used: $sockets"
+}
 
 check_server() {
   [[ $mode == hijacked ]] || return 0
-  [[ -z $(host_sockets) ]] || fail "sockets of the host were used: $(host_sockets)"
+  check_host_unused
   running "$server" || fail "the server has died"
   wait_while "$server" server_idle || {
     "$rump" ps
@@ -168,8 +169,12 @@ case $mode in
 esac
 # shellcheck source=/dev/null
 source "$2"
+if [[ $mode == hijacked ]]; then check_host_unused; fi
 for name in "${!pids[@]}"; do stop "$name"; done
-if [[ -n $server ]]; then
+if [[ $mode == hijacked ]]; then
   check_server
   halt_server
+fi
+if grep -E 'ERROR: (Address|Leak)Sanitizer|: runtime error:' "$tmp"/*.log; then
+  fail "a sanitizer has something to say"
 fi

@@ -20,6 +20,20 @@ stop server KILL
 for i in {1..5}; do finish "idle$i"; done
 check_server
 
+# Connections that nobody has accepted.
+start deaf "$python" -c 'if True:
+  import signal, socket
+  listener = socket.create_server(("127.0.0.1", 7002))
+  signal.pause()'
+waits() { on_net nc -z 127.0.0.1 7002; }
+wait_for deaf waits
+connected() { grep -q succeeded "$tmp/$1.log"; }
+for i in {1..5}; do start "unheard$i" nc -v -d 127.0.0.1 7002; done
+for i in {1..5}; do wait_for "unheard$i" connected "unheard$i"; done
+stop deaf KILL
+for i in {1..5}; do finish "unheard$i"; done
+check_server
+
 # Connections in use, of a port that another process takes at once.
 start server redis-server --bind 127.0.0.1 --port 7001 --save '' --dir "$tmp"
 wait_for server ping
@@ -35,7 +49,7 @@ check_server
 
 # A transfer whose sender is killed.
 mkdir "$tmp/www"
-head -c 100M /dev/urandom >"$tmp/www/100MB"
+truncate --size 100M "$tmp/www/100MB"
 start server "$python" tests/programs/http_server.py 8000 "$tmp/www"
 wait_for server get --head "$web/100MB"
 begun() { [[ -s $tmp/$1.copy ]]; }
