@@ -31,19 +31,7 @@ shellcheck "${scripts[@]}" || failed+=(shellcheck)
 echo "== clang-tidy"
 bazel build --noshow_progress --keep_going //... || failed+=(build)
 tools/gen_compile_commands.py
-mapfile -t units < <(python3 -c '
-import json
-for command in json.load(open("compile_commands.json")):
-    print(command["file"])')
-tidy=(clang-tidy-14 -p . --quiet)
-jobs=$(nproc)
-if [[ $fix ]]; then
-  tidy+=(--fix)
-  jobs=1
-fi
-# Only its count of suppressed warnings goes to standard error when the code compiles.
-printf '%s\0' "${units[@]}" | xargs -0 -P "$jobs" -n 1 "${tidy[@]}" 2>/dev/null ||
-  failed+=(clang-tidy)
+tools/clang_tidy.py ${fix:+--fix} || failed+=(clang-tidy)
 
 if ((${#failed[@]})); then
   echo "tools/lint.sh: failed: ${failed[*]}" >&2
