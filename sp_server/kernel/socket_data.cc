@@ -61,7 +61,10 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
       if (!stream) {
         co_return uint64_t{(flags & MSG_TRUNC) != 0 ? r->length : r->copied};
       }
-      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->copied > 0 && buffers.left() > 0;
+      // What MSG_TRUNC threw away counts, but the scratch buffer has nothing of it: its bytes are
+      // some other client's.
+      buffers.Pass(r->length - r->copied);
+      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->length > 0 && buffers.left() > 0;
       if (!more) co_return buffers.passed();
       continue;
     }
