@@ -84,5 +84,19 @@ TEST_F(SocketCallsTest, TruncatedStreamShowsNobodyElsesBytes) {
   EXPECT_EQ(memory, "........");
 }
 
+TEST_F(SocketCallsTest, ErrorQueueIsEmptyAndNeverWaits) {
+  const StreamPair pair = Connected(client_);
+  ASSERT_EQ(Write(client_, pair.client, "x"), 1U);
+  const uint64_t receiver = NewSocket(client_, SOCK_DGRAM);
+  const std::string address = Bind(client_, receiver);
+  const uint64_t sender = NewSocket(client_, SOCK_DGRAM);
+  ASSERT_EQ(Connect(client_, sender, address), 0);
+  ASSERT_EQ(Write(client_, sender, "x"), 1U);
+  for (const uint64_t fd : {pair.server, pair.client, receiver, sender}) {
+    EXPECT_EQ(client_.CallResult(SYS_recvfrom, {fd, 8, 8, MSG_ERRQUEUE, 0, 0}).error, EAGAIN);
+  }
+  EXPECT_TRUE(RawClient(server_.path()).Guest()) << "the server still runs";
+}
+
 }  // namespace
 }  // namespace rump
