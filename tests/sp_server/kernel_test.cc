@@ -1,8 +1,9 @@
-// How the kernel's calls wait, without a server around them.
+// What the kernel keeps of a process, and how its calls wait, without a server around them.
 #include "sp_server/kernel/kernel.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <chrono>
 #include <memory>
@@ -13,6 +14,8 @@
 #include "sp_server/kernel/task.h"
 #include "sp_server/kernel/waits.h"
 #include "sp_server/loop/event_loop.h"
+#include "sp_server/net/inet_family.h"
+#include "sp_server/net/net_stack.h"
 
 namespace rump {
 namespace {
@@ -23,6 +26,20 @@ class KernelTest : public testing::Test {
   BuiltinKernel kernel_{&loop_, [] {}};
   const std::shared_ptr<Process> process_ = std::make_shared<Process>();
 };
+
+TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
+  RegisterInet(&kernel_.families(), &NetStack::Get());
+  Result<std::shared_ptr<Socket>> socket =
+      kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
+  ASSERT_TRUE(socket.ok());
+  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket));
+  ASSERT_TRUE(live.ok());
+  const uint64_t id = live->object->id();
+  kernel_.AllowObject(*process_, id);
+  for (uint64_t gone = 1; gone <= 10'000; ++gone) kernel_.AllowObject(*process_, id + gone);
+  EXPECT_LE(process_->objects.size(), 200U);
+  EXPECT_TRUE(process_->objects.contains(id));
+}
 
 // Says that it can be read, and cannot.
 class Contradiction final : public File {
