@@ -24,7 +24,8 @@ class StreamPump {
   // belong to whoever else has the open file.
   Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget);
 
-  // Whether the program's end has no more bytes to give: it was shut down or closed.
+  // Whether the program's end has no more bytes to give: it was shut down or closed, or the stream
+  // takes none any more.
   bool host_eof() const { return host_eof_; }
 
  private:
