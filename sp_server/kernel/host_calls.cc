@@ -16,7 +16,7 @@ SyscallTask SysHostSocket(CallContext& context) {
   if (!socket.ok()) co_return socket.error();
   Result<HostObjects::Created> created = context.kernel().objects().Create(*std::move(socket));
   if (!created.ok()) co_return created.error();
-  context.process().objects.insert(created->object->id());
+  context.kernel().AllowObject(context.process(), created->object->id());
   context.call().AttachFd(std::move(created->c));
   co_return created->object->id();
 }
@@ -56,7 +56,7 @@ SyscallTask SysHostProve(CallContext& context) {
       cookie != object->c_cookie()) {
     co_return Errno(EBADF);
   }
-  context.process().objects.insert(object->id());
+  context.kernel().AllowObject(context.process(), object->id());
   co_return uint64_t{0};
 }
 

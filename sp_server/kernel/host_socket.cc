@@ -115,6 +115,7 @@ void HostSocket::Run() {
 }
 
 Errno HostSocket::Listen(int backlog) {
+  if (state_ == State::kDead) return Errno(EINVAL);
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
   backlog_ = backlog < 0 ? kMaxBacklog : std::min<size_t>(backlog, kMaxBacklog);
@@ -135,9 +136,7 @@ void HostSocket::RunListening() {
   while (records < limit && (socket_->Poll() & POLLIN) != 0) {
     Result<HostPair> pair = objects_->MakePair(/*fill=*/false);
     if (!pair.ok()) {
-      objects_->loop().After(kRetry, [weak = weak_from_this()] {
-        if (auto self = weak.lock()) self->Schedule();
-      });
+      RetryLater();
       break;
     }
     SocketAddress peer;
@@ -163,9 +162,25 @@ void HostSocket::RunListening() {
   socket_->SetAcceptDebt(records);
 }
 
+void HostSocket::RetryLater() {
+  if (retry_pending_) return;
+  retry_pending_ = true;
+  objects_->loop().After(kRetry, [weak = weak_from_this()] {
+    const std::shared_ptr<HostSocket> self = weak.lock();
+    if (self == nullptr) return;
+    self->retry_pending_ = false;
+    self->Schedule();
+  });
+}
+
 Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
   if (state_ == State::kDatagram) return socket_->Connect(address);
   if (state_ == State::kConnecting) return Errno(EALREADY);
+  if (state_ == State::kDead) {
+    // Without S a connection would have nobody to serve.
+    const Errno pending = socket_->TakeError();
+    return pending.ok() ? Errno(ECONNABORTED) : pending;
+  }
   const Errno error = socket_->Connect(address);
   if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
   objects_->Settle();

@@ -64,6 +64,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void OnEvents(uint32_t events) override;
   void Schedule();
   void RunListening();
+  // Runs again when there may be descriptors.
+  void RetryLater();
   void RunConnecting();
   void RunConnected();
   // Lets C write: takes the junk out of S.
@@ -84,7 +86,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool hangup_ = false;  // S has shown HUP: C may be closed
   bool notify_ = false;  // connecting: a byte on S tells the outcome
   bool notified_ = false;
-  bool byte_out_ = false;   // datagrams: the readiness byte is in C
+  bool byte_out_ = false;  // datagrams: the readiness byte is in C
+  bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
   StreamPump pump_;

@@ -1,5 +1,6 @@
 #include "sp_server/kernel/kernel.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -33,7 +34,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
     if (kernel_->processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
     std::shared_ptr<Process> child = kernel_->NewProcess(process_->command, process_->pid);
     for (const uint64_t id : process_->objects) {
-      if (kernel_->objects_.Find(id) != nullptr) child->objects.insert(id);
+      if (kernel_->objects_.Find(id) != nullptr) kernel_->AllowObject(*child, id);
     }
     child->fds.CopyFrom(process_->fds);
     return std::unique_ptr<KernelProcess>(new Handle(kernel_, std::move(child)));
@@ -84,6 +85,17 @@ std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid
 Result<std::unique_ptr<KernelProcess>> BuiltinKernel::Spawn(std::string_view command) {
   if (processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
   return std::unique_ptr<KernelProcess>(new Handle(this, NewProcess(command, kInitPid)));
+}
+
+void BuiltinKernel::AllowObject(Process& process, uint64_t id) {
+  // A program that opens and closes for ever must not add up what it had. Looking only when their
+  // number has doubled makes it cheap.
+  if (process.objects.size() >= process.prune_objects_at) {
+    std::erase_if(process.objects,
+                  [this](uint64_t held) { return objects_.Find(held) == nullptr; });
+    process.prune_objects_at = std::max(process.prune_objects_at, 2 * process.objects.size());
+  }
+  process.objects.insert(id);
 }
 
 std::string BuiltinKernel::ProcessReport(Pid except) const {

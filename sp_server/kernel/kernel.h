@@ -28,6 +28,8 @@ class BuiltinKernel final : public Kernel {
   EventLoop& loop() { return *loop_; }
   SocketFamilies& families() { return families_; }
   HostObjects& objects() { return objects_; }
+  // Lets `process` use the object `id`.
+  void AllowObject(Process& process, uint64_t id);
 
   // The report of `rump ps`: a line a process, `except` left out.
   std::string ProcessReport(Pid except) const;

@@ -30,8 +30,9 @@ struct Process {
   std::string command;
   FdTable fds;
   // Objects of the "hostfd" extension that this process may use: it made them, inherited them by
-  // fork or proved to hold them.
+  // fork or proved to hold them. Added to by BuiltinKernel::AllowObject; some are gone already.
   std::unordered_set<uint64_t> objects;
+  size_t prune_objects_at = 64;
   const ClientInfo* client = nullptr;
   std::set<CallContext*> calls;
   // Waits for the last call in flight to end; see KernelProcess::Exec.

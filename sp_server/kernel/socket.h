@@ -33,7 +33,7 @@ struct SocketAddress {
 // What Receive found.
 struct Received {
   size_t copied = 0;   // bytes put into the buffer
-  size_t length = 0;   // of the whole datagram; equals copied for streams
+  size_t length = 0;   // of the whole datagram; for streams, copied or thrown away (MSG_TRUNC)
   SocketAddress from;  // sender; len 0 for streams
   int flags = 0;       // MSG_TRUNC and kin
 };

@@ -46,7 +46,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
                         Received* received) {
   Socket& socket = *arg.file->AsSocket();
   const bool stream = socket.type() == SOCK_STREAM;
-  const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
+  // The error queue is looked at and never waited for.
+  const bool may_block = arg.may_block() && (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0;
   const bool peek = (flags & MSG_PEEK) != 0;
   // Nothing was asked of the stream, so there is nothing to wait for.
   if (stream && buffers.left() == 0) co_return uint64_t{0};
@@ -61,7 +62,10 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
       if (!stream) {
         co_return uint64_t{(flags & MSG_TRUNC) != 0 ? r->length : r->copied};
       }
-      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->copied > 0 && buffers.left() > 0;
+      // What MSG_TRUNC threw away counts, but the scratch buffer has nothing of it: its bytes are
+      // some other client's.
+      buffers.Pass(r->length - r->copied);
+      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->length > 0 && buffers.left() > 0;
       if (!more) co_return buffers.passed();
       continue;
     }

@@ -25,7 +25,15 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
                                              std::span<std::byte> buffer, size_t budget) {
   while (host_readable_ && !host_eof_) {
     const size_t room = std::min(stream.SendSpace(), buffer.size());
-    if (room == 0) return Outcome::kIdle;
+    if (room == 0) {
+      // Writable without room: it takes nothing ever again, and what C has to give must not be
+      // waited for.
+      if ((stream.Poll() & POLLOUT) != 0) {
+        host_eof_ = true;
+        shutdown(host, SHUT_RD);
+      }
+      return Outcome::kIdle;
+    }
     if (budget == 0) return Outcome::kMore;
     const ssize_t n = recv(host, buffer.data(), std::min(room, budget), MSG_DONTWAIT);
     if (n < 0) {
@@ -39,9 +47,10 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
       (void)stream.Shutdown(SHUT_WR);
       return Outcome::kIdle;
     }
-    // Space was asked for first, so all of it goes in; a stream that died meanwhile drops it, and
-    // MoveToHost sees that.
-    (void)stream.Send(buffer.first(n), nullptr, MSG_NOSIGNAL);
+    // Space was asked for first, so all of it goes in, unless the stack has no memory: a connection
+    // is better lost than continued with a hole.
+    const Result<size_t> sent = stream.Send(buffer.first(n), nullptr, MSG_NOSIGNAL);
+    if (!sent.ok() || *sent < static_cast<size_t>(n)) stream.Abort();
     budget -= n;
   }
   return Outcome::kIdle;

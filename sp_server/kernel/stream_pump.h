@@ -27,7 +27,8 @@ class StreamPump {
   // S has got bytes or its end since it was found empty; it is not looked at before that.
   void HostReadable() { host_readable_ = true; }
 
-  // Whether the program's end has no more bytes to give: it was shut down or closed.
+  // Whether the program's end has no more bytes to give: it was shut down or closed, or the stream
+  // takes none any more.
   bool host_eof() const { return host_eof_; }
 
  private:

@@ -51,18 +51,27 @@ class CopyIn final : private CopyInSink {
 };
 
 // co_await Readiness(...): until one of `mask`'s POLL* bits (or POLLERR, POLLHUP) holds for `file`.
-// EINTR when the call is interrupted.
+// EINTR when the call is interrupted. For calls that have just got EAGAIN: a file that shows the
+// bit all the same is asked again in the loop's next turn, so that a contradiction in a file costs
+// time and does not stop the server.
 class Readiness final : private Waiter, private Interruptible {
  public:
   // `file` must live until the wait is over.
   Readiness(CallContext& context, EventLoop& loop, File& file, uint32_t mask)
       : context_(context), loop_(loop), file_(file), mask_(mask | kAlways) {}
 
-  bool await_ready() const { return context_.interrupted() || (file_.Poll() & mask_) != 0; }
+  bool await_ready() const { return context_.interrupted(); }
   void await_suspend(std::coroutine_handle<> handle) {
     handle_ = handle;
-    file_.waiters().Add(this);
     context_.set_waiting(this);
+    if ((file_.Poll() & mask_) == 0) {
+      file_.waiters().Add(this);
+    } else {
+      next_turn_ = loop_.After(EventLoop::Clock::duration::zero(), [this] {
+        context_.set_waiting(nullptr);
+        loop_.Resume(handle_);
+      });
+    }
   }
   Errno await_resume() const { return context_.interrupted() ? Errno(EINTR) : kOk; }
 
@@ -77,6 +86,7 @@ class Readiness final : private Waiter, private Interruptible {
   }
   void Interrupt() override {
     Unlink();
+    loop_.Cancel(next_turn_);
     loop_.Resume(handle_);
   }
 
@@ -85,6 +95,7 @@ class Readiness final : private Waiter, private Interruptible {
   File& file_;
   const uint32_t mask_;
   std::coroutine_handle<> handle_;
+  EventLoop::TimerId next_turn_ = 0;
 };
 
 }  // namespace rump

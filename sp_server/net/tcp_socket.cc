@@ -571,11 +571,13 @@ Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {
     return Errno(EAGAIN);
   }
   Received result;
-  // MSG_TRUNC on TCP: take the bytes and throw them away.
-  result.copied =
-      (flags & MSG_TRUNC) != 0 ? std::min(buffer.size(), received_.size()) : received_.Copy(buffer);
-  result.length = result.copied;
-  if ((flags & MSG_PEEK) == 0) ConsumeReceived(result.copied);
+  if ((flags & MSG_TRUNC) != 0) {
+    // On TCP: take the bytes and throw them away.
+    result.length = std::min(buffer.size(), received_.size());
+  } else {
+    result.length = result.copied = received_.Copy(buffer);
+  }
+  if ((flags & MSG_PEEK) == 0) ConsumeReceived(result.length);
   return result;
 }
 

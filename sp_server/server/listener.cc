@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,8 @@ namespace {
 
 // Connections that wait for accept; a burst of starting clients must fit.
 constexpr int kBacklog = 1024;
+// How long to wait for descriptors to be free again.
+constexpr std::chrono::milliseconds kPause{100};
 
 absl::Status Failure(const std::string& url, std::string_view why) {
   return absl::FailedPreconditionError(
@@ -128,6 +131,7 @@ Listener::Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, A
 }
 
 Listener::~Listener() {
+  loop_->Cancel(resume_);
   loop_->Unwatch(socket_.get(), this);
   struct stat now;
   if (endpoint_.is_unix() && lstat(endpoint_.un.sun_path, &now) == 0 &&
@@ -138,13 +142,24 @@ Listener::~Listener() {
 
 void Listener::OnEvents(uint32_t) {
   UniqueFd client(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client.valid()) return;
+  if (!client.valid()) {
+    // A client that cannot be accepted stays, and would wake the loop without end.
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) Pause();
+    return;
+  }
   if (!endpoint_.is_unix()) {
     const int on = 1;
     setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
   std::string peer = DescribePeer(client.get());
   on_accept_(std::move(client), std::move(peer));
+}
+
+void Listener::Pause() {
+  loop_->Unwatch(socket_.get(), this);
+  resume_ = loop_->After(kPause, [this] {
+    if (!loop_->Watch(socket_.get(), EPOLLIN, this).ok()) Pause();
+  });
 }
 
 }  // namespace rump

@@ -31,12 +31,15 @@ class Listener final : private EventLoop::Watcher {
  private:
   Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, AcceptFn on_accept);
   void OnEvents(uint32_t events) override;
+  // Lets clients wait a while.
+  void Pause();
 
   EventLoop* const loop_;
   UniqueFd socket_;
   const Endpoint endpoint_;
   const AcceptFn on_accept_;
   struct stat file_ = {};  // of the unix socket file
+  EventLoop::TimerId resume_ = 0;
 };
 
 }  // namespace rump

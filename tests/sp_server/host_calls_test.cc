@@ -36,11 +36,8 @@ class HostCallsTest : public testing::Test {
   }
   // Binds to a free port of loopback; returns the error and stores the port.
   static int Bind(RawClient& client, uint64_t object, uint16_t* port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(*port);
-    std::string memory(reinterpret_cast<const char*>(&address), sizeof address);
+    sockaddr_in address;
+    std::string memory = Address(*port);
     const int error =
         client.Finish(client.SendCall(SYS_bind, {object, 0, sizeof address}), &memory).error;
     if (error != 0) return error;
@@ -53,6 +50,36 @@ class HostCallsTest : public testing::Test {
     memcpy(&address, memory.data() + sizeof size, sizeof address);
     *port = ntohs(address.sin_port);
     return 0;
+  }
+
+  // `port` of loopback at the start of a client's memory.
+  static std::string Address(uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    return std::string(reinterpret_cast<const char*>(&address), sizeof address);
+  }
+  static int Connect(RawClient& client, uint64_t object, uint16_t port, uint64_t flags) {
+    std::string memory = Address(port);
+    return client
+        .Finish(client.SendCall(kSysHostConnect, {object, 0, memory.size(), flags}), &memory)
+        .error;
+  }
+  // The C of the next connection on a listener's C.
+  static UniqueFd Accept(const UniqueFd& listener) {
+    AcceptRecord record;
+    iovec iov{&record, sizeof record};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr msg{};
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control;
+    msg.msg_controllen = sizeof control;
+    EXPECT_EQ(recvmsg(listener.get(), &msg, 0), static_cast<ssize_t>(sizeof record));
+    int fd = -1;
+    if (const cmsghdr* rights = CMSG_FIRSTHDR(&msg)) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+    return UniqueFd(fd);
   }
 
   ServerThread server_{{}, /*max_host_objects=*/8};
@@ -143,6 +170,45 @@ TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error, ESOCKTNOSUPPORT);
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, IPPROTO_UDP}).error,
             EPROTONOSUPPORT);
+}
+
+TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  // More than there can be objects: none may be left behind.
+  for (int i = 0; i < 10; ++i) {
+    SyscallResultPayload made{.error = ENFILE};
+    for (int tries = 0; tries < 10'000 && made.error == ENFILE; ++tries) {
+      made = client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0});
+    }
+    ASSERT_EQ(made.error, 0) << "connection " << i;
+    const UniqueFd c = client_.TakeFd();
+    ASSERT_EQ(Connect(client_, made.retval[0], port, kHostConnectNotify), 0);
+    const UniqueFd accepted = Accept(listener.c);
+    EXPECT_EQ(client_.CallResult(SYS_shutdown, {made.retval[0], SHUT_RDWR}).error, 0);
+    char byte;
+    EXPECT_EQ(recv(accepted.get(), &byte, 1, 0), 0);
+    // The descriptor sees it as well, as natively.
+    EXPECT_EQ(recv(c.get(), &byte, 1, 0), 0);
+    EXPECT_EQ(send(c.get(), "x", 1, MSG_NOSIGNAL), -1);
+    EXPECT_EQ(errno, EPIPE);
+  }
+}
+
+TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
+  HostSocketEnds closed = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, closed.object, &port), 0);
+  const HostSocketEnds socket = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, socket.object, port, 0), EINPROGRESS);
+  pollfd p{.fd = socket.c.get(), .events = 0, .revents = 0};
+  ASSERT_EQ(poll(&p, 1, -1), 1);
+  EXPECT_EQ(p.revents, POLLERR | POLLHUP);
+  EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNREFUSED) << "the outcome, once";
+  EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNABORTED);
+  EXPECT_EQ(client_.CallResult(SYS_listen, {socket.object, 1}).error, EINVAL);
 }
 
 TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {

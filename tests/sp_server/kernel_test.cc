@@ -1,0 +1,89 @@
+// What the kernel keeps of a process, and how its calls wait, without a server around them.
+#include "sp_server/kernel/kernel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "gtest/gtest.h"
+#include "sp_server/kernel/process.h"
+#include "sp_server/kernel/task.h"
+#include "sp_server/kernel/waits.h"
+#include "sp_server/loop/event_loop.h"
+#include "sp_server/net/inet_family.h"
+#include "sp_server/net/net_stack.h"
+
+namespace rump {
+namespace {
+
+class KernelTest : public testing::Test {
+ protected:
+  EventLoop loop_;
+  BuiltinKernel kernel_{&loop_, [] {}};
+  const std::shared_ptr<Process> process_ = std::make_shared<Process>();
+};
+
+TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
+  RegisterInet(&kernel_.families(), &NetStack::Get());
+  Result<std::shared_ptr<Socket>> socket =
+      kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
+  ASSERT_TRUE(socket.ok());
+  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket));
+  ASSERT_TRUE(live.ok());
+  const uint64_t id = live->object->id();
+  kernel_.AllowObject(*process_, id);
+  for (uint64_t gone = 1; gone <= 10'000; ++gone) kernel_.AllowObject(*process_, id + gone);
+  EXPECT_LE(process_->objects.size(), 200U);
+  EXPECT_TRUE(process_->objects.contains(id));
+}
+
+// Says that it can be read, and cannot.
+class Contradiction final : public File {
+ public:
+  Contradiction() : File(O_RDONLY) {}
+  Result<size_t> Read(std::span<std::byte>) override { return Errno(EAGAIN); }
+  Result<size_t> Write(std::span<const std::byte>) override { return Errno(EBADF); }
+  uint32_t Poll() const override { return POLLIN; }
+};
+
+class NoCall final : public Call {
+ public:
+  void CopyIn(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
+  void CopyInStr(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
+  void CopyOut(uint64_t, std::span<const std::byte>) override {}
+  void Raise(int) override {}
+  UniqueFd TakeFd() override { return UniqueFd(); }
+  void AttachFd(UniqueFd) override {}
+  void Complete(Errno, uint64_t, uint64_t) override {}
+};
+
+Task<Errno> Wait(CallContext& context, EventLoop& loop, File& file) {
+  co_return co_await Readiness(context, loop, file, POLLIN);
+}
+
+TEST_F(KernelTest, FileThatContradictsItselfLeavesTheLoopItsTurn) {
+  Contradiction file;
+  CallContext context(&kernel_, process_, std::make_shared<NoCall>());
+  std::optional<Errno> outcome;
+  Wait(context, loop_, file).Start([&](Errno error) { outcome = error; });
+  EXPECT_FALSE(outcome.has_value());
+  for (int turn = 0; turn < 3; ++turn) loop_.RunOnce(std::chrono::milliseconds(1));
+  EXPECT_EQ(outcome, kOk);
+}
+
+TEST_F(KernelTest, WaitForTheNextTurnIsInterrupted) {
+  Contradiction file;
+  CallContext context(&kernel_, process_, std::make_shared<NoCall>());
+  std::optional<Errno> outcome;
+  Wait(context, loop_, file).Start([&](Errno error) { outcome = error; });
+  context.Interrupt();
+  for (int turn = 0; turn < 3; ++turn) loop_.RunOnce(std::chrono::milliseconds(1));
+  EXPECT_EQ(outcome, Errno(EINTR));
+}
+
+}  // namespace
+}  // namespace rump

@@ -1,0 +1,102 @@
+// Socket calls on descriptors of the server's own table, from clients that ask for odd things.
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <string>
+#include <string_view>
+
+#include "gtest/gtest.h"
+#include "tests/sp_server/raw_client.h"
+#include "tests/sp_server/server_thread.h"
+
+namespace rump {
+namespace {
+
+class SocketCallsTest : public testing::Test {
+ protected:
+  SocketCallsTest() { EXPECT_TRUE(client_.Guest()); }
+
+  static uint64_t NewSocket(RawClient& client, int type) {
+    const SyscallResultPayload result =
+        client.CallResult(SYS_socket, {AF_INET, static_cast<uint64_t>(type), 0});
+    EXPECT_EQ(result.error, 0);
+    return result.retval[0];
+  }
+  // Binds to a free port of loopback and returns the address.
+  static std::string Bind(RawClient& client, uint64_t fd) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    std::string memory(reinterpret_cast<const char*>(&address), sizeof address);
+    EXPECT_EQ(client.Finish(client.SendCall(SYS_bind, {fd, 0, sizeof address}), &memory).error, 0);
+    // Address 0 is no address: the size is at 0, the name behind it.
+    const socklen_t size = sizeof address;
+    memory.assign(reinterpret_cast<const char*>(&size), sizeof size);
+    EXPECT_EQ(client.Finish(client.SendCall(SYS_getsockname, {fd, sizeof size, 0}), &memory).error,
+              0);
+    return memory.substr(sizeof size);
+  }
+  static int Connect(RawClient& client, uint64_t fd, std::string address) {
+    return client.Finish(client.SendCall(SYS_connect, {fd, 0, address.size()}), &address).error;
+  }
+  static uint64_t Write(RawClient& client, uint64_t fd, std::string_view text) {
+    std::string memory(text);
+    return client.Finish(client.SendCall(SYS_write, {fd, 0, text.size()}), &memory).retval[0];
+  }
+  struct StreamPair {
+    uint64_t client;
+    uint64_t server;
+  };
+  static StreamPair Connected(RawClient& client) {
+    const uint64_t listener = NewSocket(client, SOCK_STREAM);
+    const std::string address = Bind(client, listener);
+    EXPECT_EQ(client.CallResult(SYS_listen, {listener, 1}).error, 0);
+    StreamPair pair{NewSocket(client, SOCK_STREAM), 0};
+    EXPECT_EQ(Connect(client, pair.client, address), 0);
+    const SyscallResultPayload accepted = client.CallResult(SYS_accept, {listener, 0, 0});
+    EXPECT_EQ(accepted.error, 0);
+    pair.server = accepted.retval[0];
+    return pair;
+  }
+
+  ServerThread server_;
+  RawClient client_{server_.path()};
+};
+
+TEST_F(SocketCallsTest, TruncatedStreamShowsNobodyElsesBytes) {
+  RawClient other(server_.path());
+  ASSERT_TRUE(other.Guest());
+  const StreamPair secret = Connected(other);
+  ASSERT_EQ(Write(other, secret.client, "password"), 8U);
+  std::string memory;
+  ASSERT_EQ(other.Finish(other.SendCall(SYS_read, {secret.server, 0, 8}), &memory).retval[0], 8U);
+  ASSERT_EQ(memory, "password");
+
+  const StreamPair pair = Connected(client_);
+  ASSERT_EQ(Write(client_, pair.client, "12345678"), 8U);
+  memory.assign(8, '.');
+  const uint64_t reqno =
+      client_.SendCall(SYS_recvfrom, {pair.server, 0, 8, MSG_TRUNC | MSG_WAITALL, 0, 0});
+  EXPECT_EQ(client_.Finish(reqno, &memory).retval[0], 8U);
+  EXPECT_EQ(memory, "........");
+}
+
+TEST_F(SocketCallsTest, ErrorQueueIsEmptyAndNeverWaits) {
+  const StreamPair pair = Connected(client_);
+  ASSERT_EQ(Write(client_, pair.client, "x"), 1U);
+  const uint64_t receiver = NewSocket(client_, SOCK_DGRAM);
+  const std::string address = Bind(client_, receiver);
+  const uint64_t sender = NewSocket(client_, SOCK_DGRAM);
+  ASSERT_EQ(Connect(client_, sender, address), 0);
+  ASSERT_EQ(Write(client_, sender, "x"), 1U);
+  for (const uint64_t fd : {pair.server, pair.client, receiver, sender}) {
+    EXPECT_EQ(client_.CallResult(SYS_recvfrom, {fd, 8, 8, MSG_ERRQUEUE, 0, 0}).error, EAGAIN);
+  }
+  EXPECT_TRUE(RawClient(server_.path()).Guest()) << "the server still runs";
+}
+
+}  // namespace
+}  // namespace rump
