@@ -3,7 +3,7 @@
 
 Usage: tools/clang_tidy.py [--fix]
 A unit takes seconds, most of them in the analyzer. One that was clean is not looked at again until
-its command, a file that it includes (system headers aside) or .clang-tidy changes.
+its command, a file that it includes (system headers aside) or a .clang-tidy changes.
 """
 import concurrent.futures
 import functools
@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONFIGURATION = [os.path.join(ROOT, ".clang-tidy"), os.path.join(ROOT, "tests", ".clang-tidy")]
 TIDY = "clang-tidy-14"
 CLEAN = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "rump-lint")
 
@@ -39,7 +40,7 @@ def marker(unit):
         return None
     included = made.stdout.decode().replace("\\\n", " ").split()[1:]
     key = hashlib.sha256(json.dumps(unit).encode())
-    for path in [*included, os.path.join(ROOT, ".clang-tidy")]:
+    for path in [*included, *CONFIGURATION]:
         key.update(digest(os.path.join(unit["directory"], path)).encode())
     return os.path.join(CLEAN, key.hexdigest())
 
