@@ -160,6 +160,10 @@ void HostSocket::RunListening() {
     object->Schedule();
   }
   socket_->SetAcceptDebt(records);
+  if ((socket_->Poll() & POLLHUP) == 0) return;
+  // Shut down: whoever waits in accept is to see an end of file, and nothing can follow that.
+  shutdown(s_.get(), SHUT_WR);
+  state_ = State::kDead;
 }
 
 void HostSocket::RetryLater() {

@@ -40,8 +40,6 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   Socket& socket() const { return *socket_; }
   std::shared_ptr<Socket> socket_ptr() const { return socket_; }
   uint64_t c_cookie() const { return c_cookie_; }
-  // The connection is lost, and S with it; only names and options are left to ask for.
-  bool dead() const { return state_ == State::kDead; }
 
   // The calls that change how S and the socket hang together; all answer at once.
   Errno Listen(int backlog);
@@ -58,6 +56,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void Run();
 
  private:
+  // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only names
+  // and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
 
   void OnReady(uint32_t mask) override;

@@ -20,6 +20,11 @@ constexpr size_t kFdsPerReceive = 4;
 // An output buffer that grew beyond this is given back once it is empty.
 constexpr size_t kOutputKept = 64 * 1024;
 
+// A name as long as the protocol keeps it.
+std::string_view CutCommand(std::string_view command) {
+  return command.substr(0, kMaxCommandName - 1);
+}
+
 std::span<const std::byte> BytesOf(const auto& object) {
   return std::as_bytes(std::span(&object, 1));
 }
@@ -249,7 +254,7 @@ bool Session::HandleHandshake(const FrameHeader& header, std::span<const std::by
   const FrameError error = DecodeMessage(header, payload, &message);
   if (error != FrameError::kNone) {
     SendError(header, WireError::kMalformedRequest);
-    return false;
+    return state_ != State::kFresh;
   }
   if (const auto* exec = std::get_if<ExecRequest>(&message); exec != nullptr) {
     if (state_ != State::kRunning) {
@@ -257,7 +262,7 @@ bool Session::HandleHandshake(const FrameHeader& header, std::span<const std::by
       return false;
     }
     state_ = State::kInExec;
-    process_->Exec(exec->command, [this, alive = alive_, reqno = header.reqno](Errno result) {
+    process_->Exec(CutCommand(exec->command), [this, alive = alive_, reqno = header.reqno](Errno result) {
       if (!*alive) return;
       state_ = State::kRunning;
       SendHandshakeResponse(reqno, result);
@@ -274,7 +279,8 @@ bool Session::HandleHandshake(const FrameHeader& header, std::span<const std::by
   }
   if (const auto* fork = std::get_if<ForkRequest>(&message)) return HandleFork(header, *fork);
   const auto& guest = std::get<GuestRequest>(message);
-  Result<std::unique_ptr<KernelProcess>> process = server_->kernel()->Spawn(guest.command);
+  Result<std::unique_ptr<KernelProcess>> process =
+      server_->kernel()->Spawn(CutCommand(guest.command));
   if (!process.ok()) {
     SendHandshakeResponse(header.reqno, process.error());
     return false;

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +53,21 @@ TEST(Tcp, NamesOfBothEnds) {
   ASSERT_THAT(getpeername(server.get(), Addr(name), &size), Succeeds());
   EXPECT_EQ(ntohs(name.sin_port), PortOf(client));
   EXPECT_EQ(PortOf(server), PortOf(listener));
+}
+
+TEST(Tcp, ShutdownOfAListenerEndsAccept) {
+  const Fd listener = Listen();
+  std::promise<int> outcome;
+  std::thread acceptor([&] {
+    const int fd = accept(listener.get(), nullptr, nullptr);
+    outcome.set_value(fd < 0 ? errno : 0);
+  });
+  std::future<int> future = outcome.get_future();
+  EXPECT_EQ(future.wait_for(std::chrono::milliseconds(kBriefly)), std::future_status::timeout);
+  EXPECT_THAT(shutdown(listener.get(), SHUT_RDWR), Succeeds());
+  EXPECT_EQ(future.get(), EINVAL);
+  acceptor.join();
+  EXPECT_THAT(accept(listener.get(), nullptr, nullptr), FailsWith(EINVAL));
 }
 
 TEST(Tcp, AddressIsCutToTheGivenSize) {

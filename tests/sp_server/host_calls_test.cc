@@ -197,6 +197,15 @@ TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
   }
 }
 
+TEST_F(HostCallsTest, ShutdownOfAListenerEndsWaitingForConnections) {
+  const HostSocketEnds listener = NewSocket(client_);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  EXPECT_EQ(client_.CallResult(SYS_shutdown, {listener.object, SHUT_RD}).error, 0);
+  char byte;
+  EXPECT_EQ(recv(listener.c.get(), &byte, 1, 0), 0);
+  EXPECT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, EINVAL);
+}
+
 TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
   HostSocketEnds closed = NewSocket(client_);
   uint16_t port = 0;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <chrono>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -90,6 +91,30 @@ TEST_F(SessionTest, GuestWithoutANameIsMalformed) {
   ExpectError(client, 7, WireError::kMalformedRequest);
   EXPECT_TRUE(client.AtEnd());
   EXPECT_TRUE(RawClient(server_.path()).Guest());
+}
+
+TEST_F(SessionTest, LongCommandNameIsCut) {
+  const std::string name(10'000, 'n');
+  RawClient named(server_.path());
+  ASSERT_TRUE(named.Guest(name));
+  RawClient renamed(server_.path());
+  ASSERT_TRUE(renamed.Guest());
+  renamed.Send({.reqno = 500, .u = kExec}, name + '\0');
+  ASSERT_TRUE(renamed.Receive().has_value());
+  RawClient reader(server_.path());
+  ASSERT_TRUE(reader.Guest());
+  std::string report;
+  ASSERT_EQ(reader.Finish(reader.SendCall(kSysQuery, {0, 0, 64 * 1024, 0}), &report).error, 0);
+  EXPECT_THAT(report, HasSubstr(name.substr(0, kMaxCommandName - 1)));
+  EXPECT_THAT(report, testing::Not(HasSubstr(name.substr(0, kMaxCommandName))));
+}
+
+TEST_F(SessionTest, ExecWithoutANameLeavesTheConnectionAlive) {
+  RawClient client(server_.path());
+  ASSERT_TRUE(client.Guest());
+  client.Send({.reqno = 7, .u = kExec}, "unterminated");
+  ExpectError(client, 7, WireError::kMalformedRequest);
+  EXPECT_EQ(client.CallResult(SYS_getpid, {}).error, 0);
 }
 
 TEST_F(SessionTest, SecondGuestEndsTheConnection) {
@@ -332,6 +357,24 @@ TEST_F(LimitsTest, OnePreforkTooManyIsNoMemory) {
     ASSERT_TRUE(frame.has_value());
     EXPECT_EQ(frame->header.cls, granted ? FrameClass::kResponse : FrameClass::kError);
   }
+}
+
+TEST(PreforkLifetime, UnclaimedForkExpires) {
+  ServerOptions options;
+  options.prefork_lifetime = std::chrono::seconds(0);
+  ServerThread server(options);
+  RawClient parent(server.path());
+  ASSERT_TRUE(parent.Guest());
+  parent.Send({.reqno = 5, .type = FrameType::kPrefork});
+  const std::optional<RawFrame> cookie = parent.Receive();
+  ASSERT_TRUE(cookie && cookie->header.cls == FrameClass::kResponse);
+  RawClient child(server.path());
+  child.Send({.reqno = 1, .u = static_cast<uint32_t>(HandshakeKind::kFork)},
+             cookie->payload + std::string(sizeof(int32_t), '\0'));
+  const std::optional<RawFrame> answer = child.Receive();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.cls, FrameClass::kError);
+  EXPECT_EQ(answer->header.u, static_cast<uint32_t>(WireError::kInvalidPrefork));
 }
 
 TEST_F(LimitsTest, ClientThatNeverReadsStopsNobody) {
