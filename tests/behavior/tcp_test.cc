@@ -298,15 +298,16 @@ TEST(Tcp, SelectMixesHostAndSocketDescriptors) {
   const Fd reader(host[0]);
   const Fd writer(host[1]);
   const Fd listener = Listen();
-  const int top = std::max({client.get(), server.get(), reader.get(), listener.get()}) + 1;
+  const auto watched = {server.get(), reader.get(), listener.get()};
+  const int top = std::max(watched) + 1;
   const auto readable = [&](int timeout_ms) {
     fd_set set;
     FD_ZERO(&set);
-    for (const int fd : {server.get(), reader.get(), listener.get()}) FD_SET(fd, &set);
+    for (const int fd : watched) FD_SET(fd, &set);
     timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000};
     std::vector<int> ready;
     if (select(top, &set, nullptr, nullptr, &timeout) > 0) {
-      for (const int fd : {server.get(), reader.get(), listener.get()}) {
+      for (const int fd : watched) {
         if (FD_ISSET(fd, &set)) ready.push_back(fd);
       }
     }

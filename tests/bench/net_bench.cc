@@ -73,7 +73,8 @@ void BM_TcpStreamInPlace(benchmark::State& state) {
   for (auto _ : state) {
     benchmark::DoNotOptimize(connection.client->Send(data, nullptr, 0).ok());
     NetStack::Get().Poll();
-    while (const size_t n = server->PeekReceived(iov)) {
+    size_t n = 0;
+    while ((n = server->PeekReceived(iov)) > 0) {
       size_t length = 0;
       for (size_t i = 0; i < n; ++i) length += iov[i].iov_len;
       server->ConsumeReceived(length);

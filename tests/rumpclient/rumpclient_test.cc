@@ -144,7 +144,7 @@ TEST(SyscallTest, PassesArgumentsAndBothResults) {
 
 // Answers calls with 100, 101... in the order of `numbers`, and checks their arguments' count.
 std::function<void(FakePeer*)> AnswerAll(std::vector<uint32_t> numbers) {
-  return [numbers](FakePeer* peer) {
+  return [numbers = std::move(numbers)](FakePeer* peer) {
     uint64_t answer = 100;
     for (const uint32_t number : numbers) {
       const auto call = peer->ExpectRequest(FrameType::kSyscall);

@@ -226,10 +226,10 @@ TEST_F(RunTest, TheTerminalsInterruptIsDeliveredOnce) {
   const pid_t pid = forkpty(&terminal, nullptr, nullptr, nullptr);
   ASSERT_GE(pid, 0);
   if (pid == 0) {
-    ExecRump({"run", "--", "/bin/sh", "-c",
-              "trap 'echo interrupted' INT; trap 'exit 5' USR1; stty -echo; echo ready; "
-              "while :; do read x; done"},
-             {});
+    constexpr char kScript[] =
+        "trap 'echo interrupted' INT; trap 'exit 5' USR1; stty -echo; echo ready; "
+        "while :; do read x; done";
+    ExecRump({"run", "--", "/bin/sh", "-c", kScript}, {});
   }
   const UniqueFd owner(terminal);
   std::string line;
