@@ -53,7 +53,14 @@ class BuiltinKernel::Handle final : public KernelProcess {
   }
 
   void SystemCall(std::shared_ptr<Call> call) override {
-    StartSyscall(std::make_unique<CallContext>(kernel_, process_, std::move(call)));
+    Call& original = *call;
+    auto context = std::make_shared<CallContext>(kernel_, process_, std::move(call));
+    original.set_kernel_note(context.get());
+    StartSyscall(std::move(context));
+  }
+
+  void Interrupt(Call& call) override {
+    static_cast<CallContext*>(call.kernel_note())->Interrupt();
   }
 
  private:

@@ -20,7 +20,8 @@ namespace {
 constexpr int kBacklog = 1024;
 
 absl::Status Failure(const std::string& url, std::string_view why) {
-  return absl::FailedPreconditionError(absl::StrCat("cannot listen at ", url, ": ", std::string(why)));
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot listen at ", url, ": ", std::string(why)));
 }
 
 absl::Status SystemFailure(const std::string& url, std::string_view what) {
@@ -42,7 +43,8 @@ absl::Status RemoveStaleSocket(const std::string& url, const Endpoint& endpoint)
     return errno == ENOENT ? absl::OkStatus() : SystemFailure(url, path);
   }
   if (!S_ISSOCK(file.st_mode)) {
-    return Failure(url, absl::StrCat(path, " exists and is not a socket; remove it or choose another path"));
+    return Failure(
+        url, absl::StrCat(path, " exists and is not a socket; remove it or choose another path"));
   }
   const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (connect(probe.get(), &endpoint.any, endpoint.len) == 0 || errno == EAGAIN) {
@@ -52,7 +54,8 @@ absl::Status RemoveStaleSocket(const std::string& url, const Endpoint& endpoint)
     if (getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0) {
       who = absl::StrCat("process ", peer.pid);
     }
-    return Failure(url, absl::StrCat("address in use by ", who, "; stop it (rump halt) or choose another path"));
+    return Failure(url, absl::StrCat("address in use by ", who,
+                                     "; stop it (rump halt) or choose another path"));
   }
   if (errno != ECONNREFUSED) return SystemFailure(url, path);
   if (unlink(path) != 0) return SystemFailure(url, absl::StrCat("cannot remove the stale ", path));
@@ -85,9 +88,9 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Open(EventLoop* loop, const 
   if (getcwd(cwd, sizeof cwd) == nullptr) cwd[0] = '\0';
   Endpoint endpoint;
   if (const UrlError error = ParseUrl(url, cwd, &endpoint); error != UrlError::kNone) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "bad URL ", url, ": ", std::string(UrlErrorName(error)),
-        " (unix://path or tcp://address:port/)"));
+    return absl::InvalidArgumentError(absl::StrCat("bad URL ", url, ": ",
+                                                   std::string(UrlErrorName(error)),
+                                                   " (unix://path or tcp://address:port/)"));
   }
   if (!endpoint.is_unix() && !allow_remote && !IsLoopback(endpoint)) {
     return Failure(url,
@@ -97,8 +100,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Open(EventLoop* loop, const 
   if (endpoint.is_unix()) {
     if (absl::Status status = RemoveStaleSocket(url, endpoint); !status.ok()) return status;
   }
-  UniqueFd socket(
-      ::socket(endpoint.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd socket(::socket(endpoint.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.valid()) return SystemFailure(url, "socket");
   if (!endpoint.is_unix()) {
     const int on = 1;

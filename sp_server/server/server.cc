@@ -19,7 +19,7 @@ std::string MakeBanner() {
   banner.ostype = "Linux";
   banner.osrelease = host.release;
   banner.machine = "x86_64";
-  banner.extensions = kExtensionHostFd | kExtensionControl;
+  banner.extensions = kExtensionCancel | kExtensionHostFd | kExtensionControl;
   char line[kMaxBanner];
   size_t length = FormatBanner(banner, line);
   if (length == 0) {
@@ -47,11 +47,9 @@ Server::~Server() {
 }
 
 absl::Status Server::Listen(const std::string& url) {
-  absl::StatusOr<std::unique_ptr<Listener>> listener =
-      Listener::Open(loop_, url, options_.allow_remote,
-                     [this](UniqueFd socket, std::string peer) {
-                       AddClient(std::move(socket), std::move(peer));
-                     });
+  absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Open(
+      loop_, url, options_.allow_remote,
+      [this](UniqueFd socket, std::string peer) { AddClient(std::move(socket), std::move(peer)); });
   if (!listener.ok()) return listener.status();
   listeners_.push_back(*std::move(listener));
   return absl::OkStatus();
@@ -64,9 +62,7 @@ void Server::AddClient(UniqueFd socket, std::string peer) {
   sessions_.emplace(key, std::move(session));
 }
 
-void Server::Remove(Session* session) {
-  auto node = sessions_.extract(session);
-}
+void Server::Remove(Session* session) { auto node = sessions_.extract(session); }
 
 Result<PreforkCookie> Server::Park(const Session* owner, std::unique_ptr<KernelProcess> process) {
   size_t held = 0;

@@ -11,7 +11,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "protocol/frame.h"
@@ -46,11 +45,14 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
  private:
   class SessionCall;
   enum class State { kFresh, kRunning, kInExec };
-  struct PendingCopy {
+  // What the client was asked for, and who waits for it.
+  struct PendingAnswer {
     CopyInSink* sink;
     size_t max;
-    bool string;
+    FrameType type;
   };
+  // By the reqno that the client gave. It need not be unique: that harms the client alone.
+  using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
   // A descriptor that goes out with the output byte at `position` (counted from the first ever).
   struct PendingFd {
     uint64_t position;
@@ -66,7 +68,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   bool HandleFork(const FrameHeader& header, const ForkRequest& request);
   void HandleSyscall(const FrameHeader& header, const SyscallRequest& request);
   bool HandlePrefork(const FrameHeader& header);
-  void HandleCopyInResponse(const FrameHeader& header, std::span<const std::byte> data);
+  void HandleCancel(const CancelRequest& request);
+  void HandleAnswer(const FrameHeader& header, std::span<const std::byte> data);
+  static Errno CheckAnswer(const PendingAnswer& asked, std::span<const std::byte> data);
 
   void SendError(const FrameHeader& request, WireError error);
   void SendHandshakeResponse(uint64_t reqno, Errno error);
@@ -103,8 +107,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
 
   uint64_t next_reqno_ = 0;
   uint64_t bytes_moved_ = 0;
-  std::unordered_map<uint64_t, PendingCopy> copies_;  // by reqno of the COPYIN
-  std::unordered_set<SessionCall*> calls_;
+  std::unordered_map<uint64_t, PendingAnswer> asked_;  // by our reqno
+  CallMap calls_;
   // Tells deferred work that the session is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
