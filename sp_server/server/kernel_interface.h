@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "protocol/errno.h"
+#include "protocol/frame.h"
 #include "sp_server/loop/unique_fd.h"
 
 namespace rump {
@@ -96,6 +97,32 @@ class ClientInfo {
   virtual size_t calls_in_flight() const = 0;
   // Both directions, since the connection was made.
   virtual uint64_t bytes_moved() const = 0;
+  // Whether the client is on this machine and belongs to root or to the server's own user.
+  virtual bool trusted() const = 0;
+};
+
+// What the server has counted since it started.
+struct ServerCounters {
+  static constexpr size_t kErrors = static_cast<size_t>(WireError::kMalformedRequest) + 1;
+
+  uint64_t clients = 0;  // ever accepted
+  uint64_t preforks = 0;
+  uint64_t copyins = 0;   // frames of each kind, strings included
+  uint64_t copyouts = 0;
+  uint64_t bytes_in = 0;  // of all clients
+  uint64_t bytes_out = 0;
+  uint64_t errors[kErrors] = {};  // frames of class ERROR, by WireError
+};
+
+// What the server knows of itself, for reports.
+class ServerInfo {
+ public:
+  virtual ~ServerInfo() = default;
+  // Connected now.
+  virtual size_t clients() const = 0;
+  // Forked processes that wait to be claimed.
+  virtual size_t preforks() const = 0;
+  virtual const ServerCounters& counted() const = 0;
 };
 
 // A process of the kernel. Destroying it is its exit: calls in flight are interrupted and what it
@@ -123,6 +150,8 @@ class Kernel {
   virtual ~Kernel() = default;
   // A new process, child of init, with a clean descriptor table.
   virtual Result<std::unique_ptr<KernelProcess>> Spawn(std::string_view command) = 0;
+  // Tells the kernel who serves it; taken back by nullptr. Not every kernel makes reports.
+  virtual void SetServer(const ServerInfo*) {}
 };
 
 }  // namespace rump

@@ -54,6 +54,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     while (session_ != nullptr && !data.empty()) {
       const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
       const CopyPayload range{chunk.size(), addr};
+      ++session_->server_->counters().copyouts;
       session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOut},
                        BytesOf(range), chunk);
       addr += chunk.size();
@@ -63,6 +64,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
 
   void CopyOutStr(uint64_t addr, std::string_view text) override {
     if (session_ == nullptr || text.size() >= kMaxCopy) return;
+    ++session_->server_->counters().copyouts;
     const std::string with_nul(text);
     const CopyPayload range{with_nul.size() + 1, addr};
     session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOutStr},
@@ -120,6 +122,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
 
   void Ask(FrameType type, CopyInSink* sink, size_t max, std::span<const std::byte> payload) {
     if (session_ == nullptr) return sink->OnCopyIn(Errno(EIO), {});
+    if (type != FrameType::kAnonMmap) ++session_->server_->counters().copyins;
     asked_ = session_->next_reqno_++;
     session_->asked_.emplace(asked_, PendingAnswer{sink, max, type});
     session_->Append({.reqno = asked_, .type = type}, payload);
@@ -132,8 +135,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   UniqueFd fd_;
 };
 
-Session::Session(Server* server, UniqueFd socket, std::string peer)
-    : server_(server), socket_(std::move(socket)), peer_(std::move(peer)) {
+Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
+    : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
   input_.resize(kInputBuffer);
   const std::span<const std::byte> banner = std::as_bytes(std::span(server_->banner()));
   output_.insert(output_.end(), banner.begin(), banner.end());
@@ -201,6 +204,7 @@ bool Session::Receive() {
   if (received_fds_.size() > server_->options().limits.received_fds) return false;
   input_end_ += n;
   bytes_moved_ += n;
+  server_->counters().bytes_in += n;
   return ParseFrames();
 }
 
@@ -233,6 +237,10 @@ bool Session::ParseFrames() {
 }
 
 bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> payload) {
+  if (refused_) {
+    SendError(header, WireError::kTryAgain);
+    return false;
+  }
   if (header.cls > FrameClass::kError) {
     SendError(header, WireError::kMalformedRequest);
     return true;
@@ -386,6 +394,7 @@ Errno Session::CheckAnswer(const PendingAnswer& asked, std::span<const std::byte
 }
 
 void Session::SendError(const FrameHeader& request, WireError error) {
+  ++server_->counters().errors[static_cast<size_t>(error)];
   Append({.reqno = request.reqno,
           .cls = FrameClass::kError,
           .type = FrameType::kHandshake,
@@ -405,7 +414,7 @@ void Session::Append(FrameHeader header, std::span<const std::byte> first,
   header.len = kHeaderSize + first.size() + second.size();
   if (output_.size() - output_begin_ + header.len > server_->options().limits.output_bytes) {
     fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
-            peer_.c_str());
+            peer_.description.c_str());
     return Close(false);
   }
   const size_t at = output_.size();
@@ -464,6 +473,7 @@ bool Session::Flush() {
     output_begin_ += n;
     output_position_ += n;
     bytes_moved_ += n;
+    server_->counters().bytes_out += n;
   }
   if (output_begin_ == output_.size()) {
     output_.clear();

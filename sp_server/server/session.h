@@ -17,6 +17,7 @@
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/loop/unique_fd.h"
 #include "sp_server/server/kernel_interface.h"
+#include "sp_server/server/listener.h"
 
 namespace rump {
 
@@ -34,13 +35,16 @@ struct SessionLimits {
 
 class Session final : public ClientInfo, private EventLoop::Watcher {
  public:
-  // Takes over an accepted connection and sends the banner. `server` outlives the session.
-  Session(Server* server, UniqueFd socket, std::string peer);
+  // Takes over an accepted connection and sends the banner. `server` outlives the session. A client
+  // that is `refused` is told to try again later, whatever it says first.
+  Session(Server* server, UniqueFd socket, Peer peer, bool refused);
   ~Session() override;
 
-  std::string Describe() const override { return peer_; }
+  std::string Describe() const override { return peer_.description; }
+  bool trusted() const override { return peer_.trusted; }
   size_t calls_in_flight() const override { return calls_.size(); }
   uint64_t bytes_moved() const override { return bytes_moved_; }
+  bool refused() const { return refused_; }
 
  private:
   class SessionCall;
@@ -88,7 +92,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
 
   Server* const server_;
   UniqueFd socket_;
-  const std::string peer_;
+  const Peer peer_;
+  const bool refused_;
   State state_ = State::kFresh;
   bool closed_ = false;
   std::unique_ptr<KernelProcess> process_;

@@ -407,7 +407,9 @@ TEST_F(LimitsTest, OneClientTooManyIsTurnedAway) {
   RawClient c(server_.path());
   ASSERT_TRUE(c.Guest());
   RawClient d(server_.path());
-  EXPECT_FALSE(d.connected());
+  ASSERT_TRUE(d.connected());
+  EXPECT_FALSE(d.Guest());
+  EXPECT_TRUE(d.AtEnd());
 }
 
 TEST_F(LimitsTest, OneCallTooManyIsTryAgain) {
