@@ -20,7 +20,7 @@ inline constexpr size_t kMaxBanner = 96;
 enum Extension : uint32_t {
   kExtensionCancel = 1u << 0,   // "cancel": a request that interrupts one outstanding call
   kExtensionHostFd = 1u << 1,   // "hostfd": sockets as ends of socketpairs (the host_* calls)
-  kExtensionControl = 1u << 2,  // "control": the calls behind rump ps and rump halt
+  kExtensionControl = 1u << 2,  // "control": the calls behind rump ps, halt and their like
 };
 
 struct Banner {

@@ -81,6 +81,8 @@ FrameError DecodeRequest(const FrameHeader& header, std::span<const std::byte> p
     case FrameType::kRaise:
       message->emplace<RaiseRequest>();
       return DecodeEmpty(payload);
+    case FrameType::kCancel:
+      return Load(payload, &message->emplace<CancelRequest>().reqno);
   }
   return FrameError::kUnknownType;
 }
@@ -103,6 +105,7 @@ FrameError DecodeResponse(const FrameHeader& header, std::span<const std::byte> 
     case FrameType::kCopyOut:
     case FrameType::kCopyOutStr:
     case FrameType::kRaise:
+    case FrameType::kCancel:
       break;
   }
   return FrameError::kUnknownType;
@@ -152,6 +155,9 @@ Parts PartsOf(const Message& message) {
   if (auto* m = std::get_if<PreforkResponse>(&message)) {
     return {.fixed = BytesOf(m->cookie), .data = {}};
   }
+  if (auto* m = std::get_if<CancelRequest>(&message)) {
+    return {.fixed = BytesOf(m->reqno), .data = {}};
+  }
   return {};
 }
 
@@ -182,6 +188,28 @@ int ErrnoOf(WireError error) {
       return EINVAL;
   }
   return EIO;
+}
+
+std::string_view WireErrorName(WireError error) {
+  switch (error) {
+    case WireError::kNone:
+      return "NONE";
+    case WireError::kTryAgain:
+      return "TRYAGAIN";
+    case WireError::kAuth:
+      return "AUTH";
+    case WireError::kInvalidPrefork:
+      return "INVALID_PREFORK";
+    case WireError::kForkFailed:
+      return "RFORK_FAILED";
+    case WireError::kInExec:
+      return "INEXEC";
+    case WireError::kNoMemory:
+      return "NOMEM";
+    case WireError::kMalformedRequest:
+      return "MALFORMED_REQUEST";
+  }
+  return "UNKNOWN";
 }
 
 std::string_view FrameErrorName(FrameError error) {
@@ -228,7 +256,7 @@ FrameError DecodeMessage(const FrameHeader& header, std::span<const std::byte> p
     case FrameClass::kResponse:
       return DecodeResponse(header, payload, message);
     case FrameClass::kError:
-      if (header.type > FrameType::kRaise) return FrameError::kUnknownType;
+      if (header.type > FrameType::kCancel) return FrameError::kUnknownType;
       message->emplace<ErrorResponse>();
       return DecodeEmpty(payload);
   }

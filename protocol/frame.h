@@ -24,6 +24,7 @@ enum class FrameType : uint16_t {
   kAnonMmap = 6,
   kPrefork = 7,
   kRaise = 8,
+  kCancel = 9,  // extension "cancel"
 };
 
 enum class HandshakeKind : uint32_t { kGuest = 0, kAuth = 1, kFork = 2, kExec = 3 };
@@ -42,6 +43,8 @@ enum class WireError : uint32_t {
 
 // The errno that a client reports for `error`; EIO for values that 0.4 does not define.
 int ErrnoOf(WireError error);
+// Its name in docs/protocol.md, such as "TRYAGAIN"; "UNKNOWN" for values that 0.4 does not define.
+std::string_view WireErrorName(WireError error);
 
 // The 24 bytes that start every frame, in host byte order (little-endian everywhere we run).
 struct FrameHeader {
@@ -93,7 +96,7 @@ enum class FrameError {
   kTooShort,          // len < 24: the stream cannot be followed any more
   kTooLong,           // len above the receiver's limit
   kUnknownClass,      // class above kError
-  kUnknownType,       // type above kRaise, or a response of a type that has none
+  kUnknownType,       // type above kCancel, or a response of a type that has none
   kUnknownHandshake,  // HANDSHAKE request with u above kExec
   kBadPayload,        // of the wrong size for class and type, or bytes behind a string's NUL
   kUnterminated,      // a string without its NUL
@@ -151,13 +154,16 @@ struct PreforkRequest {};
 struct PreforkResponse {
   PreforkCookie cookie;
 };
-struct RaiseRequest {};   // the signal is in the header's u
+struct RaiseRequest {};  // the signal is in the header's u
+struct CancelRequest {
+  uint64_t reqno = 0;  // of the call to interrupt
+};
 struct ErrorResponse {};  // the WireError is in the header's u
 
 using Message = std::variant<GuestRequest, AuthRequest, ForkRequest, ExecRequest, HandshakeResponse,
                              SyscallRequest, SyscallResponse, CopyInRequest, CopyInResponse,
                              CopyOutRequest, AnonMmapRequest, AnonMmapResponse, PreforkRequest,
-                             PreforkResponse, RaiseRequest, ErrorResponse>;
+                             PreforkResponse, RaiseRequest, CancelRequest, ErrorResponse>;
 
 // Decodes the frame whose header is `header` and whose payload is `payload` (header.len - 24 bytes,
 // checked). An empty command name is legal: 0.4 clients may send the NUL alone, and a GUEST without

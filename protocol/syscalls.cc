@@ -55,6 +55,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysHostProve, "host_prove", 1, {kFd}},
     {kSysQuery, "query", 4, {kI, Out(2), kSz, kI}},
     {kSysHalt, "halt", 0, {}},
+    {kSysTrace, "trace", 2, {In(1), kSz}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

@@ -14,7 +14,7 @@
 namespace rump {
 
 // Calls of our own, outside Linux's range. Those named host_* belong to the extension "hostfd",
-// query and halt to "control". docs/protocol.md describes each.
+// query, halt and trace to "control". docs/protocol.md describes each.
 inline constexpr uint32_t kPrivateCallBase = 0x10000;
 enum PrivateCall : uint32_t {
   // host_socket(domain, type, protocol) -> object id; the program's end C comes with the response.
@@ -32,6 +32,10 @@ enum PrivateCall : uint32_t {
   kSysQuery = kPrivateCallBase + 5,
   // halt(): the server stops cleanly after the response.
   kSysHalt = kPrivateCallBase + 6,
+  // trace(path, size): the server writes a line per call to the file at the absolute `path` from
+  // now
+  // on; size 0 ends that.
+  kSysTrace = kPrivateCallBase + 7,
 };
 
 enum HostConnectFlags : uint64_t {
@@ -40,7 +44,13 @@ enum HostConnectFlags : uint64_t {
   kHostConnectNotify = 1,
 };
 
-enum class QueryKind : uint64_t { kProcesses = 0 };
+// Reports of a server: for people, and as one JSON value.
+enum class QueryKind : uint64_t {
+  kProcesses = 0,
+  kProcessesJson = 1,
+  kStatistics = 2,
+  kStatisticsJson = 3,
+};
 
 // fd arguments from here on name objects of the "hostfd" extension, not entries of the fd table.
 inline constexpr uint64_t kFirstObjectId = uint64_t{1} << 32;

@@ -8,12 +8,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
-#include <string_view>
-#include <vector>
+#include <utility>
 
+#include "absl/status/statusor.h"
+#include "sp_server/command_line.h"
 #include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/tracer.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/loop/unique_fd.h"
 #include "sp_server/net/inet_family.h"
@@ -23,32 +26,11 @@
 namespace rump {
 namespace {
 
-constexpr char kUsage[] =
-    "usage: rump_server [-s] [--allow-remote] URL...\n"
-    "\n"
-    "Runs a kernel with its own processes and TCP/IP stack, and serves it at each URL:\n"
-    "  unix://PATH          a unix socket; what librumphijack.so needs\n"
-    "  tcp://ADDRESS:PORT/  for rumpclient programs\n"
-    "\n"
-    "Goes to the background once it accepts connections.\n"
-    "  -s               stay in the foreground\n"
-    "  --allow-remote   accept a tcp address that is not loopback (nothing is authenticated)\n"
-    "  --help           this text\n"
-    "  --version        the version\n"
-    "\n"
-    "Exit status: 0 after a clean stop, 1 if it cannot start, 2 for bad arguments.\n";
-
 // Packets that a call may have delivered before it answers: a handshake is three.
 constexpr int kSettlePackets = 64;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
-
-struct Arguments {
-  bool foreground = false;
-  ServerOptions server;
-  std::vector<std::string> urls;
-};
 
 EventLoop* stopped_by_signal = nullptr;
 
@@ -72,32 +54,28 @@ void RaiseFdLimit() {
 }
 
 // Exits for --help, --version and bad arguments.
-Arguments ParseArguments(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view arg = argv[i];
-    if (arg == "-s") {
-      arguments.foreground = true;
-    } else if (arg == "--allow-remote") {
-      arguments.server.allow_remote = true;
-    } else if (arg == "--help") {
-      fputs(kUsage, stdout);
-      exit(0);
-    } else if (arg == "--version") {
-      puts("rump_server 0.1 (RUMPSP 0.4)");
-      exit(0);
-    } else if (arg.starts_with("-")) {
-      fprintf(stderr, "rump_server: unknown option %s\n%s", argv[i], kUsage);
-      exit(kExitUsage);
-    } else {
-      arguments.urls.emplace_back(arg);
-    }
-  }
-  if (arguments.urls.empty()) {
-    fprintf(stderr, "rump_server: no URL to serve at\n%s", kUsage);
+CommandLine ParseArguments(int argc, char** argv) {
+  absl::StatusOr<CommandLine> line = ParseCommandLine({argv + std::min(argc, 1), argv + argc});
+  if (!line.ok()) {
+    fprintf(stderr, "rump_server: %s; see rump_server --help\n",
+            std::string(line.status().message()).c_str());
     exit(kExitUsage);
   }
-  return arguments;
+  if (line->help) fputs(CommandLineHelp().c_str(), stdout);
+  if (line->version) puts("rump_server 0.1 (RUMPSP 0.4)");
+  if (line->help || line->version) exit(0);
+  return *std::move(line);
+}
+
+// Exits if the file cannot be written.
+UniqueFd OpenTrace(const std::string& path) {
+  if (path == "-") return UniqueFd(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3));
+  Result<UniqueFd> file = Tracer::OpenFile(path);
+  if (!file.ok()) {
+    fprintf(stderr, "rump_server: --trace %s: %s\n", path.c_str(), strerror(file.error().value()));
+    exit(kExitFailed);
+  }
+  return *std::move(file);
 }
 
 // Splits off the server's process. The caller's own ends here, once the server has told over the
@@ -134,7 +112,7 @@ void DetachStandardStreams() {
 }
 
 int Main(int argc, char** argv) {
-  const Arguments arguments = ParseArguments(argc, argv);
+  const CommandLine arguments = ParseArguments(argc, argv);
   UniqueFd ready;
   if (!arguments.foreground) ready = GoToBackground();
   RaiseFdLimit();
@@ -142,7 +120,9 @@ int Main(int argc, char** argv) {
   EventLoop loop;
   SetSignals(&loop);
   NetStack& stack = NetStack::Get();
-  BuiltinKernel kernel(&loop, [&stack] { stack.Drain(kSettlePackets); });
+  BuiltinKernel kernel(
+      &loop, [&stack] { stack.Drain(kSettlePackets); }, arguments.max_objects);
+  if (!arguments.trace.empty()) kernel.SetTrace(OpenTrace(arguments.trace));
   loop.AddPoller(&stack);
   RegisterInet(&kernel.families(), &stack);
   kernel.set_on_halt([&loop] { loop.Defer([&loop] { loop.Stop(); }); });

@@ -13,10 +13,20 @@ namespace rump {
 Task<Errno> CopyInAddress(CallContext& context, uint64_t addr, uint64_t len,
                           SocketAddress* address);
 
-// Copies `address` out to `addr`, cut to the socklen_t at `len_addr`, which gets the full length.
-// Nothing if `addr` is 0. EINVAL for a negative length.
-Task<Errno> CopyOutAddress(CallContext& context, const SocketAddress& address, uint64_t addr,
-                           uint64_t len_addr);
+// Where a call is to put an address.
+struct AddressRoom {
+  uint64_t addr = 0;  // 0: nowhere
+  uint64_t len_addr = 0;
+  size_t size = 0;  // what the socklen_t at len_addr says
+};
+
+// Copies the room's size in, before the call takes anything that an interruption would lose. EINVAL
+// for a negative size.
+Task<Errno> CopyInAddressRoom(CallContext& context, uint64_t addr, uint64_t len_addr,
+                              AddressRoom* room);
+
+// Copies `address` out, cut to its room; the socklen_t gets the full length.
+void CopyOutAddress(CallContext& context, const SocketAddress& address, const AddressRoom& room);
 
 }  // namespace rump
 

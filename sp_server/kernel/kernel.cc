@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
@@ -54,7 +53,15 @@ class BuiltinKernel::Handle final : public KernelProcess {
   }
 
   void SystemCall(std::shared_ptr<Call> call) override {
-    StartSyscall(std::make_unique<CallContext>(kernel_, process_, std::move(call)));
+    Call& original = *call;
+    if (kernel_->tracer_ != nullptr) call = kernel_->tracer_->Trace(process_->pid, std::move(call));
+    auto context = std::make_shared<CallContext>(kernel_, process_, std::move(call));
+    original.set_kernel_note(context.get());
+    StartSyscall(std::move(context));
+  }
+
+  void Interrupt(Call& call) override {
+    static_cast<CallContext*>(call.kernel_note())->Interrupt();
   }
 
  private:
@@ -67,7 +74,9 @@ class BuiltinKernel::Handle final : public KernelProcess {
 };
 
 BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle, size_t max_host_objects)
-    : loop_(loop), objects_(loop, std::move(settle), max_host_objects) {}
+    : loop_(loop),
+      objects_(loop, std::move(settle), max_host_objects),
+      call_counts_(AllSyscalls().size() + 1) {}
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
   auto process = std::make_shared<Process>();
@@ -98,26 +107,46 @@ void BuiltinKernel::AllowObject(Process& process, uint64_t id) {
   process.objects.insert(id);
 }
 
-std::string BuiltinKernel::ProcessReport(Pid except) const {
-  std::string report = absl::StrFormat("%7s %7s %-16s %5s %5s %12s  %s\n", "PID", "PPID", "COMMAND",
-                                       "FDS", "CALLS", "BYTES", "CLIENT");
+std::optional<std::string> BuiltinKernel::Report(uint64_t kind, Pid except) const {
+  switch (static_cast<QueryKind>(kind)) {
+    case QueryKind::kProcesses:
+      return FormatProcesses(ReportProcesses(except));
+    case QueryKind::kProcessesJson:
+      return FormatProcessesJson(ReportProcesses(except));
+    case QueryKind::kStatistics:
+      return FormatStatistics(ReportStatistics());
+    case QueryKind::kStatisticsJson:
+      return FormatStatisticsJson(ReportStatistics());
+  }
+  return std::nullopt;
+}
+
+std::vector<ProcessReport> BuiltinKernel::ReportProcesses(Pid except) const {
+  std::vector<ProcessReport> reports;
   for (const auto& [pid, process] : processes_) {
     if (pid == except) continue;
-    const ClientInfo* client = process->client;
-    size_t objects = 0;
-    for (const uint64_t id : process->objects) objects += objects_.Find(id) != nullptr ? 1 : 0;
-    // A name comes from the client: nothing in it may move the reader's cursor.
-    std::string command = process->command;
-    for (char& c : command) {
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    }
-    absl::StrAppendFormat(&report, "%7d %7d %-16s %5d %5d %12d  %s\n", pid, process->ppid, command,
-                          process->fds.count() + objects,
-                          client != nullptr ? client->calls_in_flight() : 0,
-                          client != nullptr ? client->bytes_moved() : 0,
-                          client != nullptr ? client->Describe() : "waits for its fork handshake");
+    size_t fds = process->fds.count();
+    for (const uint64_t id : process->objects) fds += objects_.Find(id) != nullptr ? 1 : 0;
+    reports.push_back({pid, process->ppid, process->command, fds, process->client});
   }
+  return reports;
+}
+
+StatisticsReport BuiltinKernel::ReportStatistics() const {
+  StatisticsReport report;
+  if (server_ != nullptr) {
+    report.clients = server_->clients();
+    report.preforks = server_->preforks();
+    report.counted = server_->counted();
+  }
+  report.processes = processes_.size();
+  report.objects = objects_.count();
+  report.calls = call_counts_;
   return report;
+}
+
+void BuiltinKernel::SetTrace(UniqueFd file) {
+  tracer_ = file.valid() ? std::make_shared<Tracer>(loop_, std::move(file)) : nullptr;
 }
 
 }  // namespace rump

@@ -5,12 +5,17 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "protocol/syscalls.h"
 #include "sp_server/kernel/host_objects.h"
 #include "sp_server/kernel/process.h"
+#include "sp_server/kernel/reports.h"
 #include "sp_server/kernel/socket.h"
+#include "sp_server/kernel/tracer.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/server/kernel_interface.h"
 
@@ -31,8 +36,16 @@ class BuiltinKernel final : public Kernel {
   // Lets `process` use the object `id`.
   void AllowObject(Process& process, uint64_t id);
 
-  // The report of `rump ps`: a line a process, `except` left out.
-  std::string ProcessReport(Pid except) const;
+  void SetServer(const ServerInfo* server) override { server_ = server; }
+
+  // The report of a QueryKind, nullopt for a kind that is none; `except` is left out of processes.
+  std::optional<std::string> Report(uint64_t kind, Pid except) const;
+  // Where calls of the row `spec`, nullptr for none, are counted.
+  CallCount& CountOf(const SyscallSpec* spec) {
+    return spec == nullptr ? call_counts_.back() : call_counts_[spec - AllSyscalls().data()];
+  }
+  // Traces all calls that start from now on to `file`, or none if that is invalid.
+  void SetTrace(UniqueFd file);
   // What `halt` does; set by whoever runs the server.
   void set_on_halt(std::function<void()> on_halt) { on_halt_ = std::move(on_halt); }
   void Halt() { on_halt_(); }
@@ -40,6 +53,8 @@ class BuiltinKernel final : public Kernel {
  private:
   class Handle;
   std::shared_ptr<Process> NewProcess(std::string_view command, Pid parent);
+  std::vector<ProcessReport> ReportProcesses(Pid except) const;
+  StatisticsReport ReportStatistics() const;
 
   EventLoop* const loop_;
   std::function<void()> on_halt_ = [] {};
@@ -47,6 +62,9 @@ class BuiltinKernel final : public Kernel {
   HostObjects objects_;
   std::map<Pid, std::shared_ptr<Process>> processes_;
   Pid next_pid_ = kInitPid + 1;
+  const ServerInfo* server_ = nullptr;
+  std::vector<CallCount> call_counts_;  // see StatisticsReport
+  std::shared_ptr<Tracer> tracer_;      // nullptr: off
 };
 
 }  // namespace rump

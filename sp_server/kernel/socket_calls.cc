@@ -43,16 +43,18 @@ SyscallTask Accept(CallContext& context, int flags) {
   if (!arg.ok()) co_return arg.error();
   // A program accepts from its end of the pair; see RunListening.
   if (arg->file.object != nullptr) co_return Errno(EOPNOTSUPP);
+  AddressRoom room;
+  const Errno copied = co_await CopyInAddressRoom(context, context.arg(1), context.arg(2), &room);
+  if (!copied.ok()) co_return copied;
   SocketAddress peer;
   for (;;) {
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
       (*accepted)->set_flags(O_RDWR | ((flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
-      const Errno copied = co_await CopyOutAddress(context, peer, context.arg(1), context.arg(2));
-      if (!copied.ok()) co_return copied;
       const Result<int> fd =
           context.process().fds.Add(*std::move(accepted), (flags & SOCK_CLOEXEC) != 0);
       if (!fd.ok()) co_return fd.error();
+      CopyOutAddress(context, peer, room);
       co_return static_cast<uint64_t>(*fd);
     }
     if (accepted.error() != Errno(EAGAIN)) co_return accepted.error();
@@ -63,7 +65,10 @@ SyscallTask Accept(CallContext& context, int flags) {
 
 SyscallTask CopyOutName(CallContext& context, Result<SocketAddress> name) {
   if (!name.ok()) co_return name.error();
-  co_return Plain(co_await CopyOutAddress(context, *name, context.arg(1), context.arg(2)));
+  AddressRoom room;
+  const Errno error = co_await CopyInAddressRoom(context, context.arg(1), context.arg(2), &room);
+  if (error.ok()) CopyOutAddress(context, *name, room);
+  co_return Plain(error);
 }
 
 }  // namespace

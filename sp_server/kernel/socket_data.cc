@@ -122,14 +122,14 @@ SyscallTask SysSendto(CallContext& context) {
 SyscallTask SysRecvfrom(CallContext& context) {
   Result<FileArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
+  AddressRoom room;
+  const Errno error = co_await CopyInAddressRoom(context, context.arg(4), context.arg(5), &room);
+  if (!error.ok()) co_return error;
   Received received;
   const Result<uint64_t> n = co_await ReceiveData(
       context, *arg, ClientBuffers(context.arg(1), context.arg(2)), context.int_arg(3), &received);
-  if (!n.ok()) co_return n.error();
-  const Errno error =
-      co_await CopyOutAddress(context, received.from, context.arg(4), context.arg(5));
-  if (!error.ok()) co_return error;
-  co_return *n;
+  if (n.ok()) CopyOutAddress(context, received.from, room);
+  co_return n;
 }
 
 SyscallTask SysSendmsg(CallContext& context) {

@@ -51,6 +51,7 @@ const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
       {kSysHostProve, SysHostProve},
       {kSysQuery, SysQuery},
       {kSysHalt, SysHalt},
+      {kSysTrace, SysTrace},
   };
   return handlers;
 }
@@ -65,12 +66,16 @@ SyscallHandler FindHandler(uint32_t number) {
 void StartSyscall(std::shared_ptr<CallContext> context) {
   const SyscallSpec* spec = FindSyscall(context->call().number());
   const SyscallHandler handler = FindHandler(context->call().number());
-  if (spec == nullptr || handler == nullptr) return context->call().Complete(Errno(ENOSYS), 0, 0);
-  if (context->call().nargs() < spec->nargs) {
-    return context->call().Complete(Errno(EINVAL), 0, 0);
+  CallCount& count = context->kernel().CountOf(spec);
+  ++count.calls;
+  if (spec == nullptr || handler == nullptr || context->call().nargs() < spec->nargs) {
+    ++count.failed;
+    const bool known = spec != nullptr && handler != nullptr;
+    return context->call().Complete(Errno(known ? EINVAL : ENOSYS), 0, 0);
   }
   CallContext& running = *context;
-  handler(running).Start([context = std::move(context)](const Result<uint64_t>& result) {
+  handler(running).Start([context = std::move(context), &count](const Result<uint64_t>& result) {
+    if (!result.ok()) ++count.failed;
     context->call().Complete(result.error(), result.ok() ? *result : 0, 0);
   });
 }

@@ -100,6 +100,7 @@ SyscallTask SysHostProve(CallContext& context);
 // The server itself: control_calls.cc.
 SyscallTask SysQuery(CallContext& context);
 SyscallTask SysHalt(CallContext& context);
+SyscallTask SysTrace(CallContext& context);
 
 }  // namespace rump
 

@@ -16,9 +16,10 @@
 
 namespace rump {
 
-// co_await CopyIn(...): fills `destination` from the client's memory at `addr`. EFAULT, or EIO when
-// the client is gone.
-class CopyIn final : private CopyInSink {
+// co_await CopyIn(...): fills `destination` from the client's memory at `addr`. EFAULT; EIO when
+// the client is gone; EINTR when the call is interrupted, since the client may never answer. A call
+// copies in before it has an effect that would be lost then.
+class CopyIn final : private CopyInSink, private Interruptible {
  public:
   // `destination` of at most kMaxCopy bytes; must live until the wait is over.
   CopyIn(CallContext& context, EventLoop& loop, uint64_t addr, std::span<std::byte> destination)
@@ -26,9 +27,14 @@ class CopyIn final : private CopyInSink {
 
   bool await_ready() const { return destination_.empty(); }
   bool await_suspend(std::coroutine_handle<> handle) {
+    if (context_.interrupted()) {
+      error_ = Errno(EINTR);
+      return false;
+    }
     context_.call().CopyIn(addr_, destination_.size(), this);
     if (told_) return false;
     handle_ = handle;
+    context_.set_waiting(this);
     return true;
   }
   Errno await_resume() const { return error_; }
@@ -38,7 +44,14 @@ class CopyIn final : private CopyInSink {
     error_ = error;
     told_ = true;
     if (error.ok()) memcpy(destination_.data(), data.data(), destination_.size());
-    if (handle_) loop_.Resume(handle_);
+    if (!handle_) return;
+    context_.set_waiting(nullptr);
+    loop_.Resume(handle_);
+  }
+  void Interrupt() override {
+    context_.call().CancelCopyIn();
+    error_ = Errno(EINTR);
+    loop_.Resume(handle_);
   }
 
   CallContext& context_;

@@ -72,6 +72,26 @@ void EventLoop::Defer(std::function<void()> fn) { deferred_.push_back(std::move(
 
 void EventLoop::Resume(std::coroutine_handle<> handle) { resumable_.push_back(handle); }
 
+void EventLoop::Post(std::function<void()> fn) {
+  {
+    const std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(fn));
+  }
+  WakeUp();
+}
+
+void EventLoop::TakePosted() {
+  // The counter first: what is posted after that wakes the loop again.
+  uint64_t count;
+  [[maybe_unused]] ssize_t n = ::read(wake_.get(), &count, sizeof count);
+  std::vector<std::function<void()>> posted;
+  {
+    const std::lock_guard lock(posted_mutex_);
+    posted.swap(posted_);
+  }
+  for (auto& fn : posted) deferred_.push_back(std::move(fn));
+}
+
 void EventLoop::AddPoller(Poller* poller) { pollers_.push_back(poller); }
 
 void EventLoop::RunDeferred() {
@@ -132,9 +152,13 @@ void EventLoop::RunOnce(Clock::duration max_wait) {
   batch_.clear();
   for (int i = 0; i < n; ++i) {
     const int fd = fetched_[i].data.fd;
-    if (fd == wake_.get()) continue;
+    if (fd == wake_.get()) {
+      TakePosted();
+      continue;
+    }
     batch_.push_back({watchers_[fd], fetched_[i].events, fd});
   }
+  RunDeferred();
   for (size_t i = 0; i < batch_.size(); ++i) {
     const Event event = batch_[i];
     if (event.watcher != nullptr) event.watcher->OnEvents(event.events);
@@ -149,6 +173,10 @@ void EventLoop::Run() {
 
 void EventLoop::Stop() {
   stopped_.store(true, std::memory_order_relaxed);
+  WakeUp();
+}
+
+void EventLoop::WakeUp() {
   const uint64_t one = 1;
   // A full counter wakes the loop just as well.
   [[maybe_unused]] ssize_t n = ::write(wake_.get(), &one, sizeof one);

@@ -1,6 +1,6 @@
 // The one loop on which the whole server runs: file descriptors, timers, deferred work, and the
 // pollers (the TCP/IP stack) that want a turn before the loop sleeps. Not thread-safe but for
-// Stop(), which a signal handler may call.
+// Post(), and Stop(), which a signal handler may call, too.
 #ifndef SP_SERVER_LOOP_EVENT_LOOP_H_
 #define SP_SERVER_LOOP_EVENT_LOOP_H_
 
@@ -12,6 +12,7 @@
 #include <coroutine>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include "protocol/errno.h"
@@ -69,6 +70,9 @@ class EventLoop {
   // The same for a suspended coroutine.
   void Resume(std::coroutine_handle<> handle);
 
+  // Runs `fn` on the loop's thread, soon. For any thread.
+  void Post(std::function<void()> fn);
+
   // `poller` must outlive the loop's Run.
   void AddPoller(Poller* poller);
 
@@ -89,11 +93,14 @@ class EventLoop {
     int fd;
   };
   void RunDeferred();
+  // Makes deferred work of what was posted.
+  void TakePosted();
+  void WakeUp();
   void RunTimers();
   Clock::duration RunPollers();
 
   UniqueFd epoll_;
-  UniqueFd wake_;  // eventfd that Stop writes
+  UniqueFd wake_;  // eventfd that Stop and Post write
   std::atomic<bool> stopped_ = false;
   std::vector<Watcher*> watchers_;  // by descriptor
   std::vector<Event> batch_;        // fetched, not yet handled
@@ -105,6 +112,8 @@ class EventLoop {
   std::vector<std::coroutine_handle<>> resumable_;
   std::vector<Poller*> pollers_;
   bool awake_ = false;
+  std::mutex posted_mutex_;
+  std::vector<std::function<void()>> posted_;  // under posted_mutex_
 };
 
 }  // namespace rump

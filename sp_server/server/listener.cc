@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -19,7 +20,7 @@ namespace {
 
 // Connections that wait for accept; a burst of starting clients must fit.
 constexpr int kBacklog = 1024;
-// How long to wait for descriptors to be free again.
+// After a shortage of descriptors that no client's end has cured.
 constexpr std::chrono::milliseconds kPause{100};
 
 absl::Status Failure(const std::string& url, std::string_view why) {
@@ -65,22 +66,27 @@ absl::Status RemoveStaleSocket(const std::string& url, const Endpoint& endpoint)
   return absl::OkStatus();
 }
 
-std::string DescribePeer(int fd) {
+Peer PeerOf(int fd) {
   sockaddr_storage address{};
   socklen_t len = sizeof address;
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &len) != 0) return "gone";
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &len) != 0) return {"gone", false};
   if (address.ss_family == AF_UNIX) {
     ucred peer{};
     socklen_t size = sizeof peer;
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-    return absl::StrCat("unix pid ", peer.pid, " uid ", peer.uid);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return {"gone", false};
+    return {absl::StrCat("unix pid ", peer.pid, " uid ", peer.uid),
+            peer.uid == 0 || peer.uid == geteuid()};
   }
   Endpoint endpoint;
   memcpy(&endpoint.in6, &address, sizeof endpoint.in6);
   endpoint.len = len;
   char text[128];
   const size_t n = FormatUrl(endpoint, text, sizeof text);
-  return std::string(text, n);
+  return {std::string(text, n), false};
+}
+
+bool IsShortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 }  // namespace
@@ -114,7 +120,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Open(EventLoop* loop, const 
   }
   if (listen(socket.get(), kBacklog) != 0) return SystemFailure(url, "listen");
   auto listener = std::unique_ptr<Listener>(
-      new Listener(loop, std::move(socket), endpoint, std::move(on_accept)));
+      new Listener(loop, std::move(socket), endpoint, url, std::move(on_accept)));
   if (const Errno error = loop->Watch(listener->socket_.get(), EPOLLIN, listener.get());
       !error.ok()) {
     return Failure(url, strerror(error.value()));
@@ -122,16 +128,18 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Open(EventLoop* loop, const 
   return listener;
 }
 
-Listener::Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, AcceptFn on_accept)
+Listener::Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, std::string url,
+                   AcceptFn on_accept)
     : loop_(loop),
       socket_(std::move(socket)),
       endpoint_(endpoint),
-      on_accept_(std::move(on_accept)) {
+      on_accept_(std::move(on_accept)),
+      url_(std::move(url)) {
   if (endpoint_.is_unix() && lstat(endpoint_.un.sun_path, &file_) != 0) file_ = {};
 }
 
 Listener::~Listener() {
-  loop_->Cancel(resume_);
+  loop_->Cancel(pause_);
   loop_->Unwatch(socket_.get(), this);
   struct stat now;
   if (endpoint_.is_unix() && lstat(endpoint_.un.sun_path, &now) == 0 &&
@@ -143,23 +151,33 @@ Listener::~Listener() {
 void Listener::OnEvents(uint32_t) {
   UniqueFd client(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!client.valid()) {
-    // A client that cannot be accepted stays, and would wake the loop without end.
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) Pause();
+    if (IsShortage(errno)) Pause(errno);
     return;
   }
+  complained_ = false;
   if (!endpoint_.is_unix()) {
     const int on = 1;
     setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
-  std::string peer = DescribePeer(client.get());
+  Peer peer = PeerOf(client.get());
   on_accept_(std::move(client), std::move(peer));
 }
 
-void Listener::Pause() {
-  loop_->Unwatch(socket_.get(), this);
-  resume_ = loop_->After(kPause, [this] {
-    if (!loop_->Watch(socket_.get(), EPOLLIN, this).ok()) Pause();
-  });
+void Listener::Pause(int error) {
+  // The connection stays in the backlog, so the socket stays readable: the loop would spin.
+  if (!complained_) {
+    fprintf(stderr, "rump_server: cannot accept clients at %s for now: %s\n", url_.c_str(),
+            strerror(error));
+  }
+  complained_ = true;
+  (void)loop_->Rewatch(socket_.get(), 0, this);
+  pause_ = loop_->After(kPause, [this] { Resume(); });
+}
+
+void Listener::Resume() {
+  if (pause_ == 0) return;
+  loop_->Cancel(std::exchange(pause_, 0));
+  (void)loop_->Rewatch(socket_.get(), EPOLLIN, this);
 }
 
 }  // namespace rump

@@ -15,10 +15,17 @@
 
 namespace rump {
 
+// The other end of an accepted connection.
+struct Peer {
+  std::string description;  // "unix pid 4711 uid 0", "tcp://127.0.0.1:40000/"
+  // Whether it is on this machine and belongs to root or to the server's own user.
+  bool trusted = false;
+};
+
 class Listener final : private EventLoop::Watcher {
  public:
-  // Gets each accepted connection and a description of its other end.
-  using AcceptFn = std::function<void(UniqueFd socket, std::string peer)>;
+  // Gets each accepted connection.
+  using AcceptFn = std::function<void(UniqueFd socket, Peer peer)>;
 
   // Binds and listens. A unix socket file that no process listens at any more is replaced; one that
   // a live server has is an error that names the server's pid. A tcp address other than loopback
@@ -28,18 +35,24 @@ class Listener final : private EventLoop::Watcher {
   // Stops listening and removes the unix socket file, if it is still this listener's.
   ~Listener();
 
+  // Tries again to accept. To be called when descriptors have become free; a listener that ran out
+  // of them accepts nothing until then, or for kPause.
+  void Resume();
+
  private:
-  Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, AcceptFn on_accept);
+  Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, std::string url,
+           AcceptFn on_accept);
   void OnEvents(uint32_t events) override;
-  // Lets clients wait a while.
-  void Pause();
+  void Pause(int error);
 
   EventLoop* const loop_;
   UniqueFd socket_;
   const Endpoint endpoint_;
   const AcceptFn on_accept_;
+  const std::string url_;
+  EventLoop::TimerId pause_ = 0;  // set while no connection is accepted
+  bool complained_ = false;
   struct stat file_ = {};  // of the unix socket file
-  EventLoop::TimerId resume_ = 0;
 };
 
 }  // namespace rump

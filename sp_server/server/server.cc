@@ -12,6 +12,9 @@
 namespace rump {
 namespace {
 
+// Clients beyond the limit that are told so at a time; more are disconnected without a word.
+constexpr size_t kMaxRefused = 64;
+
 std::string MakeBanner() {
   utsname host;
   if (uname(&host) != 0) abort();
@@ -19,7 +22,7 @@ std::string MakeBanner() {
   banner.ostype = "Linux";
   banner.osrelease = host.release;
   banner.machine = "x86_64";
-  banner.extensions = kExtensionHostFd | kExtensionControl;
+  banner.extensions = kExtensionCancel | kExtensionHostFd | kExtensionControl;
   char line[kMaxBanner];
   size_t length = FormatBanner(banner, line);
   if (length == 0) {
@@ -37,32 +40,42 @@ bool Server::CookieLess::operator()(const PreforkCookie& a, const PreforkCookie&
 }
 
 Server::Server(EventLoop* loop, Kernel* kernel, ServerOptions options)
-    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner()) {}
+    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner()) {
+  kernel_->SetServer(this);
+}
 
 Server::~Server() {
   listeners_.clear();
   // A session's end reaches back into sessions_ and parked_, so these end one by one.
   while (!sessions_.empty()) Remove(sessions_.begin()->first);
   for (auto& [cookie, parked] : parked_) loop_->Cancel(parked.expiry);
+  kernel_->SetServer(nullptr);
 }
 
 absl::Status Server::Listen(const std::string& url) {
   absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Open(
       loop_, url, options_.allow_remote,
-      [this](UniqueFd socket, std::string peer) { AddClient(std::move(socket), std::move(peer)); });
+      [this](UniqueFd socket, Peer peer) { AddClient(std::move(socket), std::move(peer)); });
   if (!listener.ok()) return listener.status();
   listeners_.push_back(*std::move(listener));
   return absl::OkStatus();
 }
 
-void Server::AddClient(UniqueFd socket, std::string peer) {
-  if (sessions_.size() >= options_.max_clients) return;
-  auto session = std::make_unique<Session>(this, std::move(socket), std::move(peer));
+void Server::AddClient(UniqueFd socket, Peer peer) {
+  const bool refused = clients() >= options_.max_clients;
+  if (refused && refused_ >= kMaxRefused) return;
+  auto session = std::make_unique<Session>(this, std::move(socket), std::move(peer), refused);
   Session* key = session.get();
   sessions_.emplace(key, std::move(session));
+  ++(refused ? refused_ : counters_.clients);
 }
 
-void Server::Remove(Session* session) { auto node = sessions_.extract(session); }
+void Server::Remove(Session* session) {
+  if (session->refused()) --refused_;
+  // Its end reaches back into here.
+  sessions_.extract(session);
+  for (const auto& listener : listeners_) listener->Resume();
+}
 
 Result<PreforkCookie> Server::Park(const Session* owner, std::unique_ptr<KernelProcess> process) {
   size_t held = 0;
@@ -75,6 +88,7 @@ Result<PreforkCookie> Server::Park(const Session* owner, std::unique_ptr<KernelP
   const EventLoop::TimerId expiry =
       loop_->After(options_.prefork_lifetime, [this, cookie] { parked_.erase(cookie); });
   parked_.emplace(cookie, Parked{owner, std::move(process), expiry});
+  ++counters_.preforks;
   return cookie;
 }
 

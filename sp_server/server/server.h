@@ -18,22 +18,22 @@
 namespace rump {
 
 struct ServerOptions {
-  // Connected clients; one more is disconnected at once.
+  // Connected clients. One more has its handshake answered with the error TRYAGAIN.
   size_t max_clients = 8192;
   // Unclaimed preforks of one process; one more is answered with the error NOMEM.
   size_t max_preforks = 1024;
   // How long a prefork waits to be claimed.
-  std::chrono::seconds prefork_lifetime{60};
+  std::chrono::milliseconds prefork_lifetime{60'000};
   // Whether tcp:// may name an address other than loopback. There is no authentication.
   bool allow_remote = false;
   SessionLimits limits;
 };
 
-class Server {
+class Server final : private ServerInfo {
  public:
   // `loop` and `kernel` outlive the server.
   Server(EventLoop* loop, Kernel* kernel, ServerOptions options);
-  ~Server();
+  ~Server() override;
 
   // Listens at `url`. The status' message names the URL and says what to do.
   absl::Status Listen(const std::string& url);
@@ -41,7 +41,9 @@ class Server {
   EventLoop* loop() const { return loop_; }
   Kernel* kernel() const { return kernel_; }
   const ServerOptions& options() const { return options_; }
-  size_t clients() const { return sessions_.size(); }
+  // Connected clients, without those that are being turned away.
+  size_t clients() const override { return sessions_.size() - refused_; }
+  ServerCounters& counters() { return counters_; }
   // The banner that every client is sent.
   const std::string& banner() const { return banner_; }
 
@@ -55,7 +57,7 @@ class Server {
   // Destroys `session`, which is not on the stack.
   void Remove(Session* session);
   // Takes over a connection that a listener accepted.
-  void AddClient(UniqueFd socket, std::string peer);
+  void AddClient(UniqueFd socket, Peer peer);
 
  private:
   struct CookieLess {
@@ -67,12 +69,17 @@ class Server {
     EventLoop::TimerId expiry;
   };
 
+  size_t preforks() const override { return parked_.size(); }
+  const ServerCounters& counted() const override { return counters_; }
+
   EventLoop* const loop_;
   Kernel* const kernel_;
   const ServerOptions options_;
   const std::string banner_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::map<Session*, std::unique_ptr<Session>> sessions_;
+  size_t refused_ = 0;  // of sessions_, those that are being turned away
+  ServerCounters counters_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
 };
 

@@ -34,30 +34,47 @@ std::span<const std::byte> BytesOf(const auto& object) {
 class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
  public:
   SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args)
-      : session_(session), reqno_(header.reqno) {
+      : session_(session), reqno_(header.reqno), entry_(session->calls_.emplace(reqno_, this)) {
     number_ = header.u;
     nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
     memcpy(args_, args.data(), nargs_ * sizeof(uint64_t));
-    session_->calls_.insert(this);
   }
   ~SessionCall() override { Detach(); }
 
   void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) override {
-    Ask(FrameType::kCopyIn, addr, len, sink);
+    AskForMemory(FrameType::kCopyIn, addr, len, sink);
   }
   void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
-    Ask(FrameType::kCopyInStr, addr, max, sink);
+    AskForMemory(FrameType::kCopyInStr, addr, max, sink);
+  }
+  void AnonMmap(size_t len, CopyInSink* sink) override {
+    const uint64_t payload = len;
+    Ask(FrameType::kAnonMmap, sink, sizeof payload, BytesOf(payload));
+  }
+  void CancelCopyIn() override {
+    if (session_ != nullptr) session_->asked_.erase(asked_);
   }
 
   void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
     while (session_ != nullptr && !data.empty()) {
       const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
       const CopyPayload range{chunk.size(), addr};
+      ++session_->server_->counters().copyouts;
       session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOut},
                        BytesOf(range), chunk);
       addr += chunk.size();
       data = data.subspan(chunk.size());
     }
+  }
+
+  void CopyOutStr(uint64_t addr, std::string_view text) override {
+    if (session_ == nullptr || text.size() >= kMaxCopy) return;
+    ++session_->server_->counters().copyouts;
+    const std::string with_nul(text);
+    const CopyPayload range{with_nul.size() + 1, addr};
+    session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOutStr},
+                     BytesOf(range),
+                     std::as_bytes(std::span(with_nul.c_str(), with_nul.size() + 1)));
   }
 
   void Raise(int signo) override {
@@ -94,29 +111,37 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   }
 
   void Detach() {
-    if (session_ != nullptr) session_->calls_.erase(this);
+    if (session_ != nullptr) session_->calls_.erase(entry_);
     session_ = nullptr;
   }
 
+  // The session forgets the call by itself.
+  void Forget() { session_ = nullptr; }
+
  private:
-  void Ask(FrameType type, uint64_t addr, size_t len, CopyInSink* sink) {
-    if (session_ == nullptr || len > kMaxCopy) {
-      sink->OnCopyIn(Errno(session_ == nullptr ? EIO : EFAULT), {});
-      return;
-    }
-    const uint64_t reqno = session_->next_reqno_++;
-    session_->copies_.emplace(reqno, PendingCopy{sink, len, type == FrameType::kCopyInStr});
+  void AskForMemory(FrameType type, uint64_t addr, size_t len, CopyInSink* sink) {
+    if (len > kMaxCopy) return sink->OnCopyIn(Errno(EFAULT), {});
     const CopyPayload range{len, addr};
-    session_->Append({.reqno = reqno, .type = type}, BytesOf(range));
+    Ask(type, sink, len, BytesOf(range));
+  }
+
+  void Ask(FrameType type, CopyInSink* sink, size_t max, std::span<const std::byte> payload) {
+    if (session_ == nullptr) return sink->OnCopyIn(Errno(EIO), {});
+    if (type != FrameType::kAnonMmap) ++session_->server_->counters().copyins;
+    asked_ = session_->next_reqno_++;
+    session_->asked_.emplace(asked_, PendingAnswer{sink, max, type});
+    session_->Append({.reqno = asked_, .type = type}, payload);
   }
 
   Session* session_;
   const uint64_t reqno_;
+  const CallMap::iterator entry_;
+  uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
   UniqueFd fd_;
 };
 
-Session::Session(Server* server, UniqueFd socket, std::string peer)
-    : server_(server), socket_(std::move(socket)), peer_(std::move(peer)) {
+Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
+    : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
   input_.resize(kInputBuffer);
   const std::span<const std::byte> banner = std::as_bytes(std::span(server_->banner()));
   output_.insert(output_.end(), banner.begin(), banner.end());
@@ -133,8 +158,8 @@ Session::~Session() {
 }
 
 void Session::Detach() {
-  for (SessionCall* call : std::exchange(calls_, {})) call->Detach();
-  for (auto& [reqno, copy] : std::exchange(copies_, {})) copy.sink->OnCopyIn(Errno(EIO), {});
+  for (auto& [reqno, call] : std::exchange(calls_, {})) call->Forget();
+  for (auto& [reqno, asked] : std::exchange(asked_, {})) asked.sink->OnCopyIn(Errno(EIO), {});
   process_.reset();
   server_->DropParked(this);
 }
@@ -184,6 +209,7 @@ bool Session::Receive() {
   if (received_fds_.size() > server_->options().limits.received_fds) return false;
   input_end_ += n;
   bytes_moved_ += n;
+  server_->counters().bytes_in += n;
   return ParseFrames();
 }
 
@@ -216,6 +242,10 @@ bool Session::ParseFrames() {
 }
 
 bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> payload) {
+  if (refused_) {
+    SendError(header, WireError::kTryAgain);
+    return false;
+  }
   if (header.cls > FrameClass::kError) {
     SendError(header, WireError::kMalformedRequest);
     return true;
@@ -236,13 +266,17 @@ bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> 
     return true;
   }
   if (const auto* copied = std::get_if<CopyInResponse>(&message)) {
-    HandleCopyInResponse(header, copied->data);
+    HandleAnswer(header, copied->data);
+  } else if (const auto* mapped = std::get_if<AnonMmapResponse>(&message)) {
+    HandleAnswer(header, BytesOf(mapped->addr));
   } else if (header.cls == FrameClass::kResponse) {
     return true;  // nobody waits for it
   } else if (const auto* call = std::get_if<SyscallRequest>(&message)) {
     HandleSyscall(header, *call);
   } else if (std::holds_alternative<PreforkRequest>(message)) {
     return HandlePrefork(header);
+  } else if (const auto* cancel = std::get_if<CancelRequest>(&message)) {
+    HandleCancel(*cancel);
   } else {
     SendError(header, WireError::kMalformedRequest);
   }
@@ -262,11 +296,12 @@ bool Session::HandleHandshake(const FrameHeader& header, std::span<const std::by
       return false;
     }
     state_ = State::kInExec;
-    process_->Exec(CutCommand(exec->command), [this, alive = alive_, reqno = header.reqno](Errno result) {
-      if (!*alive) return;
-      state_ = State::kRunning;
-      SendHandshakeResponse(reqno, result);
-    });
+    process_->Exec(CutCommand(exec->command),
+                   [this, alive = alive_, reqno = header.reqno](Errno result) {
+                     if (!*alive) return;
+                     state_ = State::kRunning;
+                     SendHandshakeResponse(reqno, result);
+                   });
     return true;
   }
   if (std::holds_alternative<AuthRequest>(message)) {
@@ -334,25 +369,39 @@ void Session::HandleSyscall(const FrameHeader& header, const SyscallRequest& req
   process_->SystemCall(std::make_shared<SessionCall>(this, header, request.args));
 }
 
-void Session::HandleCopyInResponse(const FrameHeader& header, std::span<const std::byte> data) {
-  auto it = copies_.find(header.reqno);
-  if (it == copies_.end()) return;
-  const PendingCopy copy = it->second;
-  copies_.erase(it);
-  Errno error = kOk;
-  if (copy.string) {
-    if (data.empty()) {
-      error = Errno(EFAULT);
-    } else if (data.size() > copy.max || data.back() != std::byte{0}) {
-      error = Errno(ENAMETOOLONG);
-    }
-  } else if (data.size() != copy.max) {
-    error = Errno(EFAULT);
+void Session::HandleCancel(const CancelRequest& request) {
+  // A call that has just ended is as good as cancelled.
+  const auto call = calls_.find(request.reqno);
+  if (call != calls_.end()) process_->Interrupt(*call->second);
+}
+
+void Session::HandleAnswer(const FrameHeader& header, std::span<const std::byte> data) {
+  auto it = asked_.find(header.reqno);
+  if (it == asked_.end()) return;
+  const PendingAnswer asked = it->second;
+  // A string is answered as a COPYIN, too.
+  if ((asked.type == FrameType::kAnonMmap) != (header.type == FrameType::kAnonMmap)) return;
+  asked_.erase(it);
+  const Errno error = CheckAnswer(asked, data);
+  asked.sink->OnCopyIn(error, error.ok() ? data : std::span<const std::byte>());
+}
+
+Errno Session::CheckAnswer(const PendingAnswer& asked, std::span<const std::byte> data) {
+  switch (asked.type) {
+    case FrameType::kCopyInStr:
+      if (data.empty()) return Errno(EFAULT);
+      return data.size() <= asked.max && data.back() == std::byte{0} ? kOk : Errno(ENAMETOOLONG);
+    case FrameType::kAnonMmap:
+      return std::ranges::all_of(data, [](std::byte b) { return b == std::byte{0}; })
+                 ? Errno(ENOMEM)
+                 : kOk;
+    default:
+      return data.size() == asked.max ? kOk : Errno(EFAULT);
   }
-  copy.sink->OnCopyIn(error, error.ok() ? data : std::span<const std::byte>());
 }
 
 void Session::SendError(const FrameHeader& request, WireError error) {
+  ++server_->counters().errors[static_cast<size_t>(error)];
   Append({.reqno = request.reqno,
           .cls = FrameClass::kError,
           .type = FrameType::kHandshake,
@@ -372,7 +421,7 @@ void Session::Append(FrameHeader header, std::span<const std::byte> first,
   header.len = kHeaderSize + first.size() + second.size();
   if (output_.size() - output_begin_ + header.len > server_->options().limits.output_bytes) {
     fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
-            peer_.c_str());
+            peer_.description.c_str());
     return Close(false);
   }
   const size_t at = output_.size();
@@ -431,6 +480,7 @@ bool Session::Flush() {
     output_begin_ += n;
     output_position_ += n;
     bytes_moved_ += n;
+    server_->counters().bytes_out += n;
   }
   if (output_begin_ == output_.size()) {
     output_.clear();

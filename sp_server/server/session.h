@@ -11,13 +11,13 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "protocol/frame.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/loop/unique_fd.h"
 #include "sp_server/server/kernel_interface.h"
+#include "sp_server/server/listener.h"
 
 namespace rump {
 
@@ -35,22 +35,28 @@ struct SessionLimits {
 
 class Session final : public ClientInfo, private EventLoop::Watcher {
  public:
-  // Takes over an accepted connection and sends the banner. `server` outlives the session.
-  Session(Server* server, UniqueFd socket, std::string peer);
+  // Takes over an accepted connection and sends the banner. `server` outlives the session. A client
+  // that is `refused` is told to try again later, whatever it says first.
+  Session(Server* server, UniqueFd socket, Peer peer, bool refused);
   ~Session() override;
 
-  std::string Describe() const override { return peer_; }
+  std::string Describe() const override { return peer_.description; }
+  bool trusted() const override { return peer_.trusted; }
   size_t calls_in_flight() const override { return calls_.size(); }
   uint64_t bytes_moved() const override { return bytes_moved_; }
+  bool refused() const { return refused_; }
 
  private:
   class SessionCall;
   enum class State { kFresh, kRunning, kInExec };
-  struct PendingCopy {
+  // What the client was asked for, and who waits for it.
+  struct PendingAnswer {
     CopyInSink* sink;
     size_t max;
-    bool string;
+    FrameType type;
   };
+  // By the reqno that the client gave. It need not be unique: that harms the client alone.
+  using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
   // A descriptor that goes out with the output byte at `position` (counted from the first ever).
   struct PendingFd {
     uint64_t position;
@@ -66,7 +72,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   bool HandleFork(const FrameHeader& header, const ForkRequest& request);
   void HandleSyscall(const FrameHeader& header, const SyscallRequest& request);
   bool HandlePrefork(const FrameHeader& header);
-  void HandleCopyInResponse(const FrameHeader& header, std::span<const std::byte> data);
+  void HandleCancel(const CancelRequest& request);
+  void HandleAnswer(const FrameHeader& header, std::span<const std::byte> data);
+  static Errno CheckAnswer(const PendingAnswer& asked, std::span<const std::byte> data);
 
   void SendError(const FrameHeader& request, WireError error);
   void SendHandshakeResponse(uint64_t reqno, Errno error);
@@ -84,7 +92,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
 
   Server* const server_;
   UniqueFd socket_;
-  const std::string peer_;
+  const Peer peer_;
+  const bool refused_;
   State state_ = State::kFresh;
   bool closed_ = false;
   std::unique_ptr<KernelProcess> process_;
@@ -103,8 +112,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
 
   uint64_t next_reqno_ = 0;
   uint64_t bytes_moved_ = 0;
-  std::unordered_map<uint64_t, PendingCopy> copies_;  // by reqno of the COPYIN
-  std::unordered_set<SessionCall*> calls_;
+  std::unordered_map<uint64_t, PendingAnswer> asked_;  // by our reqno
+  CallMap calls_;
   // Tells deferred work that the session is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

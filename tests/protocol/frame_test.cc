@@ -152,6 +152,10 @@ const std::vector<Sample>& Samples() {
       {"Raise", kRequest, kRaise, 13, RaiseRequest{},
        "18000000000000000700000000000000"
        "000008000d000000"},
+      {"Cancel", kRequest, kCancel, 0, CancelRequest{258},
+       "20000000000000000700000000000000"
+       "0000090000000000"
+       "0201000000000000"},
       {"Error", kError, kHandshake, 7, ErrorResponse{},
        "18000000000000000700000000000000"
        "0200000007000000"},
@@ -286,7 +290,7 @@ TEST(FrameTest, ClassTypeAndHandshakeOutsideOfTheProtocol) {
   for (const uint32_t n : {3u, 9u, 0xffffu}) {
     EXPECT_EQ(DecodePayload(cls(n), FrameType::kSyscall, 0, {}), FrameError::kUnknownClass);
   }
-  for (const uint32_t n : {9u, 77u, 0xffffu}) {
+  for (const uint32_t n : {10u, 77u, 0xffffu}) {
     for (const uint32_t c : {0u, 1u, 2u}) {
       EXPECT_EQ(DecodePayload(cls(c), type(n), 0, {}), FrameError::kUnknownType) << n << " " << c;
     }
@@ -298,7 +302,8 @@ TEST(FrameTest, ClassTypeAndHandshakeOutsideOfTheProtocol) {
 }
 
 TEST(FrameTest, ResponsesThatNobodySends) {
-  for (const FrameType type : {FrameType::kCopyOut, FrameType::kCopyOutStr, FrameType::kRaise}) {
+  for (const FrameType type :
+       {FrameType::kCopyOut, FrameType::kCopyOutStr, FrameType::kRaise, FrameType::kCancel}) {
     EXPECT_EQ(DecodePayload(FrameClass::kResponse, type, 0, {}), FrameError::kUnknownType);
   }
 }
@@ -316,9 +321,9 @@ TEST(FrameTest, PayloadsOfTheWrongSize) {
                              Fixed{kRequest, kCopyInStr, 0, 16}, Fixed{kRequest, kCopyOut, 0, 16},
                              Fixed{kRequest, kCopyOutStr, 0, 16}, Fixed{kRequest, kAnonMmap, 0, 8},
                              Fixed{kRequest, kPrefork, 0, 0}, Fixed{kRequest, kRaise, 0, 0},
-                             Fixed{kResponse, kHandshake, 0, 4}, Fixed{kResponse, kSyscall, 0, 24},
-                             Fixed{kResponse, kAnonMmap, 0, 8}, Fixed{kResponse, kPrefork, 0, 16},
-                             Fixed{kError, kHandshake, 0, 0}}) {
+                             Fixed{kRequest, kCancel, 0, 8}, Fixed{kResponse, kHandshake, 0, 4},
+                             Fixed{kResponse, kSyscall, 0, 24}, Fixed{kResponse, kAnonMmap, 0, 8},
+                             Fixed{kResponse, kPrefork, 0, 16}, Fixed{kError, kHandshake, 0, 0}}) {
     for (size_t size = 0; size < 40; ++size) {
       const FrameError wanted = size == fixed.size ? FrameError::kNone : FrameError::kBadPayload;
       EXPECT_EQ(DecodePayload(fixed.cls, fixed.type, fixed.u, Bytes(size)), wanted)

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -110,6 +111,28 @@ TEST(EventLoop, PollerThatWakesTheLoopGetsAnotherTurn) {
   loop.AddPoller(&greedy);
   loop.RunOnce(milliseconds(0));
   EXPECT_EQ(greedy.turns, 3);
+}
+
+TEST(EventLoop, PostedWorkRunsOnTheLoopsThread) {
+  EventLoop loop;
+  constexpr int kThreads = 4;
+  constexpr int kPosts = 1000;
+  int ran = 0;
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < kPosts; ++n) {
+        loop.Post([&, poster = std::this_thread::get_id()] {
+          EXPECT_NE(std::this_thread::get_id(), poster);
+          if (++ran == kThreads * kPosts) loop.Stop();
+        });
+      }
+    });
+  }
+  loop.Run();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(ran, kThreads * kPosts);
 }
 
 TEST(EventLoop, StopEndsRun) {

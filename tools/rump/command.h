@@ -45,11 +45,16 @@ struct Command {
 extern const Command kRunCommand;
 extern const Command kServerCommand;
 extern const Command kPsCommand;
+extern const Command kStatsCommand;
+extern const Command kTraceCommand;
 extern const Command kHaltCommand;
 
 // --server is the same in every command that has it.
 inline constexpr Option kServerOption = {"--server", "URL",
                                          "the server; otherwise the variable RUMP_SERVER names it"};
+
+// So is --json in every report.
+inline constexpr Option kJsonOption = {"--json", "", "as JSON"};
 
 // Sorts `words` into options and arguments: "--name VALUE" and "--name=VALUE" up to the first word
 // that is no option, or up to "--". InvalidArgument with a sentence for what `command` does not
