@@ -72,9 +72,7 @@ constexpr Option kOptions[] = {
      .argument = "SECONDS",
      .help = "how long they wait",
      .number = [](Draft& d) -> size_t& { return d.prefork_seconds; }},
-    {.name = "--help",
-     .help = "this text",
-     .flag = [](Draft& d) -> bool& { return d.help; }},
+    {.name = "--help", .help = "this text", .flag = [](Draft& d) -> bool& { return d.help; }},
     {.name = "--version",
      .help = "the version",
      .flag = [](Draft& d) -> bool& { return d.version; }},
@@ -148,15 +146,16 @@ std::string CommandLineHelp() {
       "Goes to the background once it accepts connections.\n";
   Draft defaults;
   for (const Option& option : kOptions) {
-    const std::string left = absl::StrCat(option.name, option.argument.empty() ? "" : " ",
-                                          option.argument);
+    const std::string left =
+        absl::StrCat(option.name, option.argument.empty() ? "" : " ", option.argument);
     absl::StrAppendFormat(&help, "  %-26s  %s", left, option.help);
     if (option.number != nullptr) absl::StrAppend(&help, " (", option.number(defaults), ")");
     absl::StrAppend(&help, "\n");
   }
-  absl::StrAppend(&help,
-                  "\n"
-                  "Exit status: 0 after a clean stop, 1 if it cannot start, 2 for bad arguments.\n");
+  absl::StrAppend(
+      &help,
+      "\n"
+      "Exit status: 0 after a clean stop, 1 if it cannot start, 2 for bad arguments.\n");
   return help;
 }
 

@@ -55,8 +55,7 @@ void RaiseFdLimit() {
 
 // Exits for --help, --version and bad arguments.
 CommandLine ParseArguments(int argc, char** argv) {
-  absl::StatusOr<CommandLine> line =
-      ParseCommandLine({argv + std::min(argc, 1), argv + argc});
+  absl::StatusOr<CommandLine> line = ParseCommandLine({argv + std::min(argc, 1), argv + argc});
   if (!line.ok()) {
     fprintf(stderr, "rump_server: %s; see rump_server --help\n",
             std::string(line.status().message()).c_str());

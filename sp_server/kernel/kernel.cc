@@ -72,8 +72,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
   const std::shared_ptr<Process> process_;
 };
 
-BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
-                             size_t max_host_objects)
+BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle, size_t max_host_objects)
     : loop_(loop),
       objects_(loop, std::move(settle), max_host_objects),
       call_counts_(AllSyscalls().size() + 1) {}

@@ -40,8 +40,8 @@ CallCount Total(std::span<const CallCount> calls) {
 }  // namespace
 
 std::string FormatProcesses(std::span<const ProcessReport> processes) {
-  std::string report = absl::StrFormat("%7s %7s %-16s %5s %5s %12s  %s\n", "PID", "PPID",
-                                       "COMMAND", "FDS", "CALLS", "BYTES", "CLIENT");
+  std::string report = absl::StrFormat("%7s %7s %-16s %5s %5s %12s  %s\n", "PID", "PPID", "COMMAND",
+                                       "FDS", "CALLS", "BYTES", "CLIENT");
   for (const ProcessReport& process : processes) {
     const ClientInfo* client = process.client;
     // A name comes from the client: nothing in it may move the reader's cursor.
@@ -61,12 +61,12 @@ std::string FormatProcessesJson(std::span<const ProcessReport> processes) {
   std::string report = "[";
   for (const ProcessReport& process : processes) {
     const ClientInfo* client = process.client;
-    absl::StrAppend(&report, report.size() > 1 ? ",\n " : "", "{\"pid\":", process.pid,
-                    ",\"ppid\":", process.ppid, ",\"command\":", JsonString(process.command),
-                    ",\"fds\":", process.fds,
-                    ",\"calls\":", client != nullptr ? client->calls_in_flight() : 0,
-                    ",\"bytes\":", client != nullptr ? client->bytes_moved() : 0, ",\"client\":",
-                    client != nullptr ? JsonString(client->Describe()) : "null", "}");
+    absl::StrAppend(
+        &report, report.size() > 1 ? ",\n " : "", "{\"pid\":", process.pid,
+        ",\"ppid\":", process.ppid, ",\"command\":", JsonString(process.command),
+        ",\"fds\":", process.fds, ",\"calls\":", client != nullptr ? client->calls_in_flight() : 0,
+        ",\"bytes\":", client != nullptr ? client->bytes_moved() : 0,
+        ",\"client\":", client != nullptr ? JsonString(client->Describe()) : "null", "}");
   }
   return absl::StrCat(report, "]\n");
 }
@@ -106,18 +106,18 @@ std::string FormatStatisticsJson(const StatisticsReport& statistics) {
   const CallCount total = Total(statistics.calls);
   std::vector<std::string> errors;
   for (size_t i = 1; i < ServerCounters::kErrors; ++i) {
-    errors.push_back(absl::StrFormat("\"%s\":%d", WireErrorName(static_cast<WireError>(i)),
-                                     counted.errors[i]));
+    errors.push_back(
+        absl::StrFormat("\"%s\":%d", WireErrorName(static_cast<WireError>(i)), counted.errors[i]));
   }
   std::vector<std::string> calls;
   for (size_t row = 0; row < statistics.calls.size(); ++row) {
     const CallCount& count = statistics.calls[row];
     if (count.calls == 0) continue;
     const bool known = row < AllSyscalls().size();
-    calls.push_back(absl::StrFormat(
-        "{\"number\":%s,\"name\":%s,\"calls\":%d,\"failed\":%d}",
-        known ? absl::StrCat(AllSyscalls()[row].number) : "null",
-        known ? JsonString(AllSyscalls()[row].name) : "null", count.calls, count.failed));
+    calls.push_back(absl::StrFormat("{\"number\":%s,\"name\":%s,\"calls\":%d,\"failed\":%d}",
+                                    known ? absl::StrCat(AllSyscalls()[row].number) : "null",
+                                    known ? JsonString(AllSyscalls()[row].name) : "null",
+                                    count.calls, count.failed));
   }
   return absl::StrFormat(
       "{\"clients\":{\"now\":%d,\"ever\":%d},\n"

@@ -36,9 +36,9 @@ constexpr struct {
   uint32_t number;
   size_t arg;
 } kAddressArgs[] = {
-    {SYS_connect, 1},     {SYS_accept, 1},      {SYS_bind, 1},         {SYS_getsockname, 1},
-    {SYS_getpeername, 1}, {SYS_accept4, 1},     {SYS_sendto, 4},       {SYS_recvfrom, 4},
-    {kSysHostConnect, 1},
+    {SYS_connect, 1},     {SYS_accept, 1},      {SYS_bind, 1},
+    {SYS_getsockname, 1}, {SYS_getpeername, 1}, {SYS_accept4, 1},
+    {SYS_sendto, 4},      {SYS_recvfrom, 4},    {kSysHostConnect, 1},
 };
 
 bool IsAddress(const CallView& call, size_t i) {
@@ -49,7 +49,8 @@ bool IsAddress(const CallView& call, size_t i) {
 
 void AppendNumber(uint64_t value, std::string* out) {
   // An int that is negative was extended by some clients and not by others.
-  const int64_t number = value >> 32 == 0 ? static_cast<int32_t>(value) : static_cast<int64_t>(value);
+  const int64_t number =
+      value >> 32 == 0 ? static_cast<int32_t>(value) : static_cast<int64_t>(value);
   if (number >= -4096 && number < 65536) {
     absl::StrAppend(out, number);
   } else {
@@ -112,7 +113,8 @@ void AppendAddress(std::string_view bytes, std::string* out) {
   }
 }
 
-// Structures whose fields nobody told us: as ints if they are short, as 64-bit words if they may be.
+// Structures whose fields nobody told us: as ints if they are short, as 64-bit words if they may
+// be.
 void AppendWords(std::string_view bytes, uint64_t size, std::string* out) {
   if (bytes.size() < size || size % 4 != 0) return AppendQuoted(bytes, size, out);
   const bool ints = size % 8 != 0 || size == 8;
@@ -158,7 +160,7 @@ void DecodeInt(const CallView& call, size_t i, std::string* out) {
 void DecodeFd(const CallView& call, size_t i, std::string* out) {
   const uint64_t fd = call.args[i];
   if (fd >= kFirstObjectId && static_cast<int64_t>(fd) >= 0) {
-    absl::StrAppendFormat(out, "object %d", fd - kFirstObjectId);
+    absl::StrAppendFormat(out, "object %#x", fd);
   } else {
     absl::StrAppend(out, static_cast<int>(fd));
   }
@@ -220,18 +222,19 @@ constexpr struct {
   ArgKind kind;
   Decoder decode;
 } kDecoders[] = {
-    {ArgKind::kInt, DecodeInt},        {ArgKind::kFd, DecodeFd},
-    {ArgKind::kSize, DecodeSize},      {ArgKind::kIn, DecodeBytes},
-    {ArgKind::kOut, DecodeBytes},      {ArgKind::kInFixed, DecodeWords},
-    {ArgKind::kOutFixed, DecodeWords}, {ArgKind::kIoctl, DecodeWords},
-    {ArgKind::kInStr, DecodeString},   {ArgKind::kOutSize, DecodeWords},
+    {ArgKind::kInt, DecodeInt},         {ArgKind::kFd, DecodeFd},
+    {ArgKind::kSize, DecodeSize},       {ArgKind::kIn, DecodeBytes},
+    {ArgKind::kOut, DecodeBytes},       {ArgKind::kInFixed, DecodeWords},
+    {ArgKind::kOutFixed, DecodeWords},  {ArgKind::kIoctl, DecodeWords},
+    {ArgKind::kInStr, DecodeString},    {ArgKind::kOutSize, DecodeWords},
     {ArgKind::kOutBySize, DecodeBytes}, {ArgKind::kInIov, DecodeIovecs},
-    {ArgKind::kOutIov, DecodeIovecs},  {ArgKind::kInMsg, DecodeMessage},
+    {ArgKind::kOutIov, DecodeIovecs},   {ArgKind::kInMsg, DecodeMessage},
     {ArgKind::kOutMsg, DecodeMessage},
 };
 
 Decoder FindDecoder(ArgKind kind) {
-  const auto* const found = std::ranges::find(kDecoders, kind, [](const auto& d) { return d.kind; });
+  const auto* const found =
+      std::ranges::find(kDecoders, kind, [](const auto& d) { return d.kind; });
   return found == std::end(kDecoders) ? nullptr : found->decode;
 }
 
@@ -256,9 +259,9 @@ void AppendOutcome(const CallOutcome& outcome, std::string* out) {
 void SeenMemory::Add(uint64_t addr, std::span<const std::byte> data) {
   // The ends of a call's memory matter least.
   if (pieces_.size() >= kMaxPieces) return;
-  pieces_.push_back({addr, data.size(),
-                     std::string(reinterpret_cast<const char*>(data.data()),
-                                 std::min(data.size(), kMaxHead))});
+  pieces_.push_back(
+      {addr, data.size(),
+       std::string(reinterpret_cast<const char*>(data.data()), std::min(data.size(), kMaxHead))});
 }
 
 const SeenMemory::Piece* SeenMemory::Find(uint64_t addr) const {

@@ -76,10 +76,10 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
     const timespec now = Now();
     const double seconds = static_cast<double>(now.tv_sec - started_.tv_sec) +
                            static_cast<double>(now.tv_nsec - started_.tv_nsec) / 1e9;
-    tracer_->Add(absl::StrFormat("%s%s <%.6f>\n", LineStart(started_, pid_),
-                                 FormatCall(number_, std::span(args_, nargs_), memory_,
-                                            {.error = error, .result = retval0}),
-                                 seconds));
+    tracer_->Add(absl::StrFormat(
+        "%s%s <%.6f>\n", LineStart(started_, pid_),
+        FormatCall(number_, std::span(args_, nargs_), memory_, {.error = error, .result = retval0}),
+        seconds));
     call_->Complete(error, retval0, retval1);
   }
 
@@ -106,8 +106,8 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
 
 Result<UniqueFd> Tracer::OpenFile(const std::string& path) {
   // Without blocking: neither a FIFO nor what reads it may stop the server.
-  UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
-                     0600));
+  UniqueFd file(
+      open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0600));
   if (!file.valid()) return Errno(errno);
   return file;
 }

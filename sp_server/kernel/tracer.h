@@ -31,8 +31,8 @@ class Tracer : public std::enable_shared_from_this<Tracer> {
  private:
   class TracedCall;
 
-  // Lines are gathered and written once per turn of the loop. When the file takes no more, lines are
-  // lost, and a line says how many.
+  // Lines are gathered and written once per turn of the loop. When the file takes no more, lines
+  // are lost, and a line says how many.
   void Add(const std::string& line);
   void Flush();
   void FlushAfter(EventLoop::Clock::duration delay);

@@ -139,14 +139,14 @@ void EventLoop::RunOnce(Clock::duration max_wait) {
   Clock::duration wait = std::min(max_wait, RunPollers());
   // A poller's work may have deferred work or set a timer.
   if (!timers_.empty()) {
-    wait = std::min(wait, std::max(Clock::duration::zero(),
-                                   timers_.begin()->first.first - Clock::now()));
+    wait = std::min(wait,
+                    std::max(Clock::duration::zero(), timers_.begin()->first.first - Clock::now()));
   }
   int timeout = -1;
   if (wait != Clock::duration::max()) {
     // Rounded up: a timer that is woken early would spin.
-    timeout = static_cast<int>(std::min<int64_t>(
-        std::chrono::ceil<std::chrono::milliseconds>(wait).count(), 60 * 1000));
+    timeout = static_cast<int>(
+        std::min<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(wait).count(), 60 * 1000));
   }
   const int n = epoll_wait(epoll_.get(), fetched_.data(), kBatch, timeout);
   batch_.clear();

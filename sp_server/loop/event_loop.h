@@ -1,6 +1,6 @@
 // The one loop on which the whole server runs: file descriptors, timers, deferred work, and the
-// pollers (the TCP/IP stack) that want a turn before the loop sleeps. Not thread-safe but for Post(),
-// and Stop(), which a signal handler may call, too.
+// pollers (the TCP/IP stack) that want a turn before the loop sleeps. Not thread-safe but for
+// Post(), and Stop(), which a signal handler may call, too.
 #ifndef SP_SERVER_LOOP_EVENT_LOOP_H_
 #define SP_SERVER_LOOP_EVENT_LOOP_H_
 

@@ -107,7 +107,7 @@ struct ServerCounters {
 
   uint64_t clients = 0;  // ever accepted
   uint64_t preforks = 0;
-  uint64_t copyins = 0;   // frames of each kind, strings included
+  uint64_t copyins = 0;  // frames of each kind, strings included
   uint64_t copyouts = 0;
   uint64_t bytes_in = 0;  // of all clients
   uint64_t bytes_out = 0;

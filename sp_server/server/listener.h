@@ -35,10 +35,9 @@ class Listener final : private EventLoop::Watcher {
   // Stops listening and removes the unix socket file, if it is still this listener's.
   ~Listener();
 
-  // Tries again to accept. To be called when descriptors have become free; a listener that ran out of
-  // them accepts nothing until then, or for kPause.
+  // Tries again to accept. To be called when descriptors have become free; a listener that ran out
+  // of them accepts nothing until then, or for kPause.
   void Resume();
-
 
  private:
   Listener(EventLoop* loop, UniqueFd socket, const Endpoint& endpoint, std::string url,

@@ -53,10 +53,9 @@ Server::~Server() {
 }
 
 absl::Status Server::Listen(const std::string& url) {
-  absl::StatusOr<std::unique_ptr<Listener>> listener =
-      Listener::Open(loop_, url, options_.allow_remote, [this](UniqueFd socket, Peer peer) {
-        AddClient(std::move(socket), std::move(peer));
-      });
+  absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Open(
+      loop_, url, options_.allow_remote,
+      [this](UniqueFd socket, Peer peer) { AddClient(std::move(socket), std::move(peer)); });
   if (!listener.ok()) return listener.status();
   listeners_.push_back(*std::move(listener));
   return absl::OkStatus();

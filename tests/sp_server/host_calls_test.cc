@@ -140,8 +140,7 @@ TEST_F(HostCallsTest, UnusedDescriptorsCutTheClientOff) {
 
 TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_APPLETALK, SOCK_STREAM, 0}).error, EAFNOSUPPORT);
-  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error,
-            ESOCKTNOSUPPORT);
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error, ESOCKTNOSUPPORT);
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, IPPROTO_UDP}).error,
             EPROTONOSUPPORT);
 }

@@ -125,7 +125,8 @@ SyscallResultPayload RawClient::Finish(uint64_t reqno, std::string* memory) {
       if (frame->payload.size() < sizeof range) continue;  // RAISE
       memcpy(&range, frame->payload.data(), sizeof range);
       if (frame->header.type == FrameType::kCopyIn) {
-        const bool inside = range.addr <= memory->size() && range.len <= memory->size() - range.addr;
+        const bool inside =
+            range.addr <= memory->size() && range.len <= memory->size() - range.addr;
         Send({.reqno = frame->header.reqno,
               .cls = FrameClass::kResponse,
               .type = FrameType::kCopyIn},

@@ -16,8 +16,7 @@ const Command kPsCommand = {
     .name = "ps",
     .synopsis = "",
     .summary = "Lists the processes of a server.",
-    .description =
-        "One line for each process that the server's kernel knows.\n",
+    .description = "One line for each process that the server's kernel knows.\n",
     .options = kOptions,
     .run = Run,
 };

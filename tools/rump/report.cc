@@ -50,8 +50,7 @@ absl::StatusOr<int> PrintReport(const Invocation& invocation, const std::string&
   absl::StatusOr<ServerUrl> url = ChooseServer(invocation);
   if (!url.ok()) return url.status();
   client::Connection connection;
-  if (absl::Status open = OpenControl(*url, absl::StrCat("rump ", name), &connection);
-      !open.ok()) {
+  if (absl::Status open = OpenControl(*url, absl::StrCat("rump ", name), &connection); !open.ok()) {
     return open;
   }
   const absl::StatusOr<std::string> report =

@@ -17,7 +17,8 @@ const Command kStatsCommand = {
     .synopsis = "",
     .summary = "Shows what a server has counted.",
     .description =
-        "Clients, forked processes that wait to be claimed, bytes and copies, wire errors, and how often\n"
+        "Clients, forked processes that wait to be claimed, bytes and copies, wire errors, and how "
+        "often\n"
         "each system call was called and failed, all since the server started.\n",
     .options = kOptions,
     .run = Run,

@@ -46,7 +46,8 @@ const Command kTraceCommand = {
     .synopsis = "FILE|off",
     .summary = "Makes a server write a line per system call to a file.",
     .description =
-        "The server itself opens FILE and goes behind what it holds, until 'rump trace off'. It does\n"
+        "The server itself opens FILE and goes behind what it holds, until 'rump trace off'. It "
+        "does\n"
         "so only for its own user and root, on its own machine.\n",
     .options = kOptions,
     .run = Run,
