@@ -23,17 +23,15 @@ StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<st
 
 StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
                                              std::span<std::byte> buffer, size_t budget) {
+  // Writable without room: it takes nothing ever again, and what C has to give must not be waited
+  // for.
+  if (!host_eof_ && stream.SendSpace() == 0 && (stream.Poll() & POLLOUT) != 0) {
+    host_eof_ = true;
+    shutdown(host, SHUT_RD);
+  }
   while (host_readable_ && !host_eof_) {
     const size_t room = std::min(stream.SendSpace(), buffer.size());
-    if (room == 0) {
-      // Writable without room: it takes nothing ever again, and what C has to give must not be
-      // waited for.
-      if ((stream.Poll() & POLLOUT) != 0) {
-        host_eof_ = true;
-        shutdown(host, SHUT_RD);
-      }
-      return Outcome::kIdle;
-    }
+    if (room == 0) return Outcome::kIdle;
     if (budget == 0) return Outcome::kMore;
     const ssize_t n = recv(host, buffer.data(), std::min(room, budget), MSG_DONTWAIT);
     if (n < 0) {

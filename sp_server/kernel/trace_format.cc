@@ -160,7 +160,7 @@ void DecodeInt(const CallView& call, size_t i, std::string* out) {
 void DecodeFd(const CallView& call, size_t i, std::string* out) {
   const uint64_t fd = call.args[i];
   if (fd >= kFirstObjectId && static_cast<int64_t>(fd) >= 0) {
-    absl::StrAppendFormat(out, "object %d", fd - kFirstObjectId);
+    absl::StrAppendFormat(out, "object %#x", fd);
   } else {
     absl::StrAppend(out, static_cast<int>(fd));
   }

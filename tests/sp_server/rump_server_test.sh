@@ -50,5 +50,33 @@ kill -TERM $pid
 wait $pid || fail "SIGTERM: exit status $?"
 [[ ! -e $dir/s ]] || fail "SIGTERM left the socket"
 
+# Several URLs, limits, and a trace from the start; looked at and traced while it runs.
+tcp=tcp://127.$((RANDOM % 200 + 2)).$((RANDOM % 250)).7:$((RANDOM % 20000 + 10000))/
+expect 1 "$dir/no/trace: No such file" "$server" --trace "$dir/no/trace" "unix://$dir/s"
+expect 2 "needs -s" "$server" --trace - "unix://$dir/s"
+expect 2 "takes a number" "$server" --max-clients none "unix://$dir/s"
+expect 0 '^$' "$server" --trace "$dir/trace" --max-clients 1 "unix://$dir/s" "$tcp"
+for url in "unix://$dir/s" "$tcp"; do
+  expect 0 '^$' "$rump" stats --server "$url"
+done
+"$rump" stats --json --server "unix://$dir/s" | grep -q '"name":"query","calls":3' ||
+  fail "stats --json does not count"
+[[ $("$rump" ps --json --server "unix://$dir/s") == '[]' ]] || fail "ps --json"
+grep -q 'query(2, "clients' "$dir/trace" || fail "no call in the trace"
+expect 1 'Operation not permitted' "$rump" trace --server "$tcp" "$dir/other"
+(cd "$dir" && expect 0 '^$' "$rump" trace --server "unix://$dir/s" other; exit "$failures") ||
+  fail "trace of a relative path"
+expect 0 '^$' "$rump" ps --server "unix://$dir/s"
+expect 0 '^$' "$rump" trace --server "unix://$dir/s" off
+grep -q 'query(0, ' "$dir/other" || fail "no call in the trace that was switched on"
+grep -q 'query(0, ' "$dir/trace" && fail "the trace went on"
+expect 1 'takes one argument' "$rump" trace --server "unix://$dir/s"
+exec 3<>"/dev/tcp/${tcp:6:-7}/${tcp: -6:-1}"
+read -r -u 3 banner
+expect 1 'Resource temporarily unavailable' "$rump" ps --server "unix://$dir/s"
+[[ $banner == RUMPSP-* ]] || fail "banner '$banner'"
+exec 3>&-
+expect 0 '^$' "$rump" halt --server "unix://$dir/s"
+
 ((failures == 0)) && echo "all passed"
 exit $((failures > 0))

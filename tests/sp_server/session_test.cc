@@ -414,6 +414,34 @@ TEST_F(CancelTest, ExecDoesNotWaitForACopyEither) {
   EXPECT_EQ(client_.CallResult(SYS_getpid, {}).error, 0);
 }
 
+class PreforkLifetimeTest : public SessionTest {
+ protected:
+  static ServerOptions Options() {
+    ServerOptions options;
+    options.prefork_lifetime = std::chrono::milliseconds(20);
+    return options;
+  }
+  ServerThread short_lived_{Options()};
+};
+
+TEST_F(PreforkLifetimeTest, UnclaimedForkExpires) {
+  RawClient parent(short_lived_.path());
+  ASSERT_TRUE(parent.Guest());
+  const PreforkCookie cookie = Prefork(parent);
+  // Its process goes from the report when it does.
+  std::string report(64 * 1024, '\0');
+  const auto waits = [&] {
+    const uint64_t reqno = parent.SendCall(kSysQuery, {0, 0, report.size(), 0});
+    const SyscallResultPayload result = parent.Finish(reqno, &report);
+    return report.substr(0, result.retval[0]).find("waits for its fork") != std::string::npos;
+  };
+  while (waits()) {
+  }
+  RawClient child(short_lived_.path());
+  child.Send({.reqno = 1, .u = kFork}, Fork(cookie));
+  ExpectError(child, 1, WireError::kInvalidPrefork);
+}
+
 class LimitsTest : public testing::Test {
  protected:
   static ServerOptions Options() {

@@ -1,0 +1,75 @@
+#include "sp_server/command_line.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace rump {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+absl::StatusOr<CommandLine> Parse(const std::vector<const char*>& words) {
+  return ParseCommandLine(words);
+}
+
+std::string Complaint(const std::vector<const char*>& words) {
+  return std::string(Parse(words).status().message());
+}
+
+TEST(CommandLine, DefaultsAreTheServers) {
+  const auto line = Parse({"unix://a", "tcp://127.0.0.1:1/"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_THAT(line->urls, ElementsAre("unix://a", "tcp://127.0.0.1:1/"));
+  EXPECT_FALSE(line->foreground);
+  EXPECT_EQ(line->server.max_clients, ServerOptions().max_clients);
+  EXPECT_EQ(line->server.prefork_lifetime, ServerOptions().prefork_lifetime);
+}
+
+TEST(CommandLine, EveryLimitHasAnOption) {
+  const auto line =
+      Parse({"-s", "--allow-remote", "--trace", "/t", "--max-clients=1", "--max-calls", "2",
+             "--max-output", "3", "--max-fds", "4", "--max-objects", "5", "--max-preforks", "6",
+             "--prefork-lifetime", "7", "unix://a"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_TRUE(line->foreground);
+  EXPECT_TRUE(line->server.allow_remote);
+  EXPECT_EQ(line->trace, "/t");
+  EXPECT_EQ(line->server.max_clients, 1U);
+  EXPECT_EQ(line->server.limits.calls_in_flight, 2U);
+  EXPECT_EQ(line->server.limits.output_bytes, 3U);
+  EXPECT_EQ(line->server.limits.received_fds, 4U);
+  EXPECT_EQ(line->max_objects, 5U);
+  EXPECT_EQ(line->server.max_preforks, 6U);
+  EXPECT_EQ(line->server.prefork_lifetime, std::chrono::seconds(7));
+  EXPECT_THAT(line->urls, ElementsAre("unix://a"));
+}
+
+TEST(CommandLine, SaysWhatIsWrong) {
+  EXPECT_THAT(Complaint({}), HasSubstr("no URL"));
+  EXPECT_THAT(Complaint({"--nonsense", "unix://a"}), HasSubstr("unknown option --nonsense"));
+  EXPECT_THAT(Complaint({"unix://a", "--max-calls"}), HasSubstr("--max-calls needs a value: N"));
+  EXPECT_THAT(Complaint({"-s=1", "unix://a"}), HasSubstr("-s takes no value"));
+  EXPECT_THAT(Complaint({"--trace=", "unix://a"}), HasSubstr("--trace is empty"));
+  EXPECT_THAT(Complaint({"--trace", "-", "unix://a"}), HasSubstr("needs -s"));
+  for (const char* number : {"0", "-1", "x", "1x", "", "99999999999999999999"}) {
+    EXPECT_THAT(Complaint({"--max-calls", number, "unix://a"}), HasSubstr("takes a number"))
+        << number;
+  }
+}
+
+TEST(CommandLine, HelpNeedsNoUrl) {
+  EXPECT_TRUE(Parse({"--help"})->help);
+  EXPECT_TRUE(Parse({"--version"})->version);
+}
+
+TEST(CommandLine, HelpShowsDefaults) {
+  EXPECT_THAT(CommandLineHelp(),
+              HasSubstr("--prefork-lifetime SECONDS  how long they wait (60)\n"));
+}
+
+}  // namespace
+}  // namespace rump
