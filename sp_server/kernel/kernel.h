@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "sp_server/kernel/host_objects.h"
 #include "sp_server/kernel/process.h"
@@ -29,6 +30,13 @@ class BuiltinKernel final : public Kernel {
   SocketFamilies& families() { return families_; }
   HostObjects& objects() { return objects_; }
 
+  // Makes the client of `pid` raise `signo`, at once by way of a call in flight, which it interrupts
+  // if it waits, else with the process's next call. 0 only looks for the process. ESRCH.
+  Errno Signal(Pid pid, int signo);
+
+  const std::string& hostname() const { return hostname_; }
+  void set_hostname(std::string hostname) { hostname_ = std::move(hostname); }
+
   // The report of `rump ps`: a line a process, `except` left out.
   std::string ProcessReport(Pid except) const;
   // What `halt` does; set by whoever runs the server.
@@ -45,6 +53,7 @@ class BuiltinKernel final : public Kernel {
   HostObjects objects_;
   std::map<Pid, std::shared_ptr<Process>> processes_;
   Pid next_pid_ = kInitPid + 1;
+  std::string hostname_;
 };
 
 }  // namespace rump

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -44,12 +46,12 @@ SyscallTask Accept(CallContext& context, int flags) {
   // A program accepts from its end of the pair; see RunListening.
   if (arg->file.object != nullptr) co_return Errno(EOPNOTSUPP);
   SocketAddress peer;
+  std::optional<Deadline> deadline;
   for (;;) {
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
       (*accepted)->set_flags(O_RDWR | ((flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
-      const Errno copied =
-          co_await CopyOutAddress(context, peer, context.arg(1), context.arg(2));
+      const Errno copied = co_await CopyOutAddress(context, peer, context.arg(1), context.arg(2));
       if (!copied.ok()) co_return copied;
       const Result<int> fd =
           context.process().fds.Add(*std::move(accepted), (flags & SOCK_CLOEXEC) != 0);
@@ -57,7 +59,9 @@ SyscallTask Accept(CallContext& context, int flags) {
       co_return static_cast<uint64_t>(*fd);
     }
     if (accepted.error() != Errno(EAGAIN)) co_return accepted.error();
-    const Errno waited = co_await WaitFor(context, arg->file, POLLIN, arg->file.may_block());
+    if (!deadline) deadline = SocketDeadline(*arg->socket, SO_RCVTIMEO);
+    const Errno waited =
+        co_await WaitFor(context, arg->file, POLLIN, arg->file.may_block(), *deadline);
     if (!waited.ok()) co_return waited;
   }
 }
@@ -71,22 +75,47 @@ SyscallTask CopyOutName(CallContext& context, Result<SocketAddress> name) {
 
 SyscallTask SysSocket(CallContext& context) {
   const int type = context.int_arg(1);
-  Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
-      context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
-      O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
+  Result<std::shared_ptr<Socket>> socket =
+      context.kernel().families().Create(context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
+                                         O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
   if (!socket.ok()) co_return socket.error();
-  const Result<int> fd =
-      context.process().fds.Add(*std::move(socket), (type & SOCK_CLOEXEC) != 0);
+  const Result<int> fd = context.process().fds.Add(*std::move(socket), (type & SOCK_CLOEXEC) != 0);
   if (!fd.ok()) co_return fd.error();
   co_return static_cast<uint64_t>(*fd);
+}
+
+SyscallTask SysSocketpair(CallContext& context) {
+  const int type = context.int_arg(1);
+  const bool close_on_exec = (type & SOCK_CLOEXEC) != 0;
+  std::shared_ptr<Socket> ends[2];
+  for (std::shared_ptr<Socket>& end : ends) {
+    Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
+        context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
+        O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
+    if (!socket.ok()) co_return socket.error();
+    end = *std::move(socket);
+    end->set_user(context.process().pid);
+  }
+  const Errno error = ends[0]->ConnectPair(*ends[1]);
+  if (!error.ok()) co_return error;
+  FdTable& fds = context.process().fds;
+  const Result<int> first = fds.Add(ends[0], close_on_exec);
+  if (!first.ok()) co_return first.error();
+  const Result<int> second = fds.Add(ends[1], close_on_exec);
+  if (!second.ok()) {
+    (void)fds.Close(*first);
+    co_return second.error();
+  }
+  const int pair[2] = {*first, *second};
+  CopyOutObject(context, context.arg(3), pair);
+  co_return uint64_t{0};
 }
 
 SyscallTask SysBind(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   SocketAddress address;
-  const Errno copied =
-      co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
+  const Errno copied = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
   if (!copied.ok()) co_return copied;
   Errno error = arg->socket->Bind(address);
   if (error == Errno(EADDRINUSE)) {
@@ -100,6 +129,7 @@ SyscallTask SysBind(CallContext& context) {
 SyscallTask SysListen(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
+  arg->socket->set_user(context.process().pid);
   HostSocket* object = arg->file.object.get();
   const int backlog = context.int_arg(1);
   co_return Plain(object != nullptr ? object->Listen(backlog) : arg->socket->Listen(backlog));
@@ -113,15 +143,23 @@ SyscallTask SysConnect(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   SocketAddress address;
-  const Errno copied =
-      co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
+  const Errno copied = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
   if (!copied.ok()) co_return copied;
   if (arg->file.object != nullptr) {
     co_return Plain(arg->file.object->Connect(address, /*notify=*/false));
   }
-  const Errno error = arg->socket->Connect(address);
-  if (error != Errno(EINPROGRESS) || !arg->file.may_block()) co_return Plain(error);
-  const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, /*may_block=*/true);
+  arg->socket->set_user(context.process().pid);
+  const Deadline deadline = SocketDeadline(*arg->socket, SO_SNDTIMEO);
+  Errno error = arg->socket->Connect(address);
+  const bool may_block = arg->file.may_block();
+  while (error == Errno(EAGAIN) && may_block) {
+    const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, may_block, deadline);
+    if (!waited.ok()) co_return waited;
+    error = arg->socket->Connect(address);
+  }
+  if (error != Errno(EINPROGRESS) || !may_block) co_return Plain(error);
+  const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, may_block, deadline);
+  if (waited == Errno(EAGAIN)) co_return Errno(EINPROGRESS);
   co_return Plain(waited.ok() ? arg->socket->TakeError() : waited);
 }
 
@@ -156,8 +194,7 @@ SyscallTask SysGetsockopt(CallContext& context) {
   if (!copied.ok()) co_return copied;
   if (room < 0) co_return Errno(EINVAL);
   std::vector<std::byte> value(std::min<uint64_t>(room, kMaxOption));
-  const Result<size_t> n =
-      arg->socket->GetOption(context.int_arg(1), context.int_arg(2), value);
+  const Result<size_t> n = arg->socket->GetOption(context.int_arg(1), context.int_arg(2), value);
   if (!n.ok()) co_return n.error();
   context.call().CopyOut(context.arg(3), std::span(value).first(*n));
   CopyOutObject(context, context.arg(4), static_cast<int32_t>(*n));
