@@ -1,6 +1,5 @@
 // System calls that wait for several files at once.
 #include <poll.h>
-#include <sys/select.h>
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,6 @@
 // epoll instances by their system calls.
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 
@@ -19,6 +20,7 @@ using testing::Pair;
 
 constexpr uint64_t kEvent = 4096;
 constexpr uint64_t kEvents = 8192;
+constexpr uint64_t kName = 16384;
 constexpr int kForever = -1;
 constexpr uint64_t kMany = 64;
 
@@ -114,6 +116,32 @@ TEST_F(EpollCallsTest, AddingWhatIsReadyEndsTheWait) {
 TEST_F(EpollCallsTest, TimesOut) {
   const int epoll = Create();
   EXPECT_EQ(program_.Call(SYS_epoll_wait, epoll, kEvents, 1, 5), 0);
+}
+
+TEST_F(EpollCallsTest, TellsOfTcpConnections) {
+  const int epoll = Create();
+  const auto listener = static_cast<int>(program_.Call(SYS_socket, AF_INET, SOCK_STREAM, 0));
+  ASSERT_EQ(program_.Call(SYS_listen, listener, 8), 0);
+  program_.Put(kEvent, socklen_t{sizeof(sockaddr_in)});
+  ASSERT_EQ(program_.Call(SYS_getsockname, listener, kEvents, kEvent), 0);
+  auto address = program_.Get<sockaddr_in>(kEvents);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  program_.Put(kName, address);
+  ASSERT_EQ(Add(epoll, listener, EPOLLIN | EPOLLET), 0);
+  const auto client =
+      static_cast<int>(program_.Call(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  EXPECT_EQ(program_.Call(SYS_connect, client, kName, sizeof address), -EINPROGRESS);
+  EXPECT_THAT(Wait(epoll, kForever), ElementsAre(Pair(listener, EPOLLIN)));
+  const auto end = static_cast<int>(program_.Call(SYS_accept, listener, 0, 0));
+  ASSERT_GE(end, 0);
+  ASSERT_EQ(Add(epoll, end, EPOLLIN | EPOLLRDHUP), 0);
+  const uint64_t wait = program_.StartBlocked(SYS_epoll_wait, epoll, kEvents, kMany, kForever);
+  EXPECT_FALSE(program_.HasFinished(wait));
+  EXPECT_EQ(program_.Write(client, "x"), 1);
+  EXPECT_THAT(Found(program_.Finish(wait)), ElementsAre(Pair(end, EPOLLIN)));
+  EXPECT_EQ(program_.Read(end), "x");
+  program_.Close(client);
+  EXPECT_THAT(Wait(epoll, kForever), ElementsAre(Pair(end, EPOLLIN | EPOLLRDHUP)));
 }
 
 TEST_F(EpollCallsTest, EverybodyGetsATurn) {

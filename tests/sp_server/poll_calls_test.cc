@@ -66,6 +66,15 @@ TEST_F(PollCallsTest, HangUpIsToldUnasked) {
   EXPECT_EQ(Revents(0), POLLHUP);
 }
 
+TEST_F(PollCallsTest, NormalDataIsData) {
+  const auto [reader, writer] = program_.Pipe();
+  PutPollFds({For(reader, POLLRDNORM)});
+  const uint64_t poll = program_.StartBlocked(SYS_poll, kFds, 1, kForever);
+  program_.Write(writer, "x");
+  EXPECT_EQ(program_.Finish(poll), 1);
+  EXPECT_EQ(Revents(0), POLLRDNORM);
+}
+
 TEST_F(PollCallsTest, WaitsForAnyOfSeveral) {
   const auto [first, first_writer] = program_.Pipe();
   const auto [second, second_writer] = program_.Pipe();
