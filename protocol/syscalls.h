@@ -68,26 +68,33 @@ struct AcceptRecord {
 static_assert(sizeof(AcceptRecord) == 48);
 
 enum class ArgKind : uint8_t {
-  kInt,        // passed through as it is
-  kFd,         // file descriptor or object id
-  kSize,       // byte count
-  kIn,         // read by the call; size in argument `n`
-  kOut,        // written by the call; size in argument `n`
-  kInFixed,    // read; `n` bytes
-  kOutFixed,   // written; `n` bytes
-  kIoctl,      // read and written; size in the request number, argument `n`
-  kInStr,      // NUL-terminated string
-  kOutSize,    // socklen_t that is read and written
-  kOutBySize,  // written; its size is what argument `n`, a kOutSize, points to
-  kInIov,      // iovec array, what it names is read; count in argument `n`
-  kOutIov,     // the same, written
-  kInMsg,      // msghdr, what it names is read
-  kOutMsg,     // msghdr, what it names is written, as are the header's lengths and flags
+  kInt,         // passed through as it is
+  kFd,          // file descriptor or object id
+  kSize,        // byte count
+  kIn,          // read by the call; size in argument `n`
+  kOut,         // written by the call; size in argument `n`
+  kInFixed,     // read; `n` bytes
+  kOutFixed,    // written; `n` bytes
+  kInOutFixed,  // read and written; `n` bytes
+  kOutArray,    // written; `size` bytes for each element, whose count is in argument `n`
+  kInOutArray,  // the same, read and written
+  kFdSet,       // fd_set, read and written; the count of descriptors is in argument `n`
+  kIoctl,       // read and written; size in the request number, argument `n`
+  kInStr,       // NUL-terminated string
+  kOutSize,     // socklen_t that is read and written
+  kOutBySize,   // written; its size is what argument `n`, a kOutSize, points to
+  kInIov,       // iovec array, what it names is read; count in argument `n`
+  kOutIov,      // the same, written
+  kInMsg,       // msghdr, what it names is read
+  kOutMsg,      // msghdr, what it names is written, as are the header's lengths and flags
+  kInMsgs,      // mmsghdr array, what it names is read, and msg_len written; count in argument `n`
+  kOutMsgs,     // the same, written as for kOutMsg
 };
 
 struct ArgSpec {
   ArgKind kind = ArgKind::kInt;
-  uint8_t n = 0;
+  uint16_t n = 0;
+  uint16_t size = 0;  // of an array's element
 };
 
 struct SyscallSpec {
@@ -102,6 +109,14 @@ std::span<const SyscallSpec> AllSyscalls();
 
 // The row of `number`, or nullptr. Constant time, safe in a signal handler.
 const SyscallSpec* FindSyscall(uint32_t number);
+
+// Bytes of an fd_set of `count` descriptors, which the kernel reads and writes in whole words. As
+// select(2), takes a negative int for none.
+constexpr uint64_t FdSetSize(uint64_t count) {
+  constexpr uint64_t kWordBits = 64;
+  const auto bits = static_cast<int32_t>(count);
+  return bits <= 0 ? 0 : (static_cast<uint64_t>(bits) + kWordBits - 1) / kWordBits * 8;
+}
 
 // Bytes behind the argument of the ioctl(2) `request`, which the call may read and write.
 constexpr uint64_t IoctlSize(uint64_t request) {

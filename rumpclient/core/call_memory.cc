@@ -12,6 +12,9 @@ namespace {
 // UIO_MAXIOV: no call takes more.
 constexpr uint64_t kMaxIovecs = 1024;
 
+// Elements that an array argument may have; calls with more fail in the server.
+constexpr uint64_t kMaxElements = 65'536;
+
 bool Inside(uint64_t addr, uint64_t len, uint64_t base, uint64_t size) {
   return addr >= base && len <= size && addr - base <= size - len;
 }
@@ -34,6 +37,18 @@ bool BuffersContain(uint64_t array, uint64_t count, uint64_t addr, uint64_t len)
     done += n;
   }
   return false;
+}
+
+// Whether the range is one that the call reads or, if `receives`, writes behind `message`.
+bool MessageNames(const msghdr& message, bool receives, uint64_t addr, uint64_t len,
+                  Access access) {
+  const bool read = access == Access::kRead;
+  if (message.msg_iovlen > kMaxIovecs) return false;
+  if (read && Inside(addr, len, message.msg_iov, message.msg_iovlen * sizeof(iovec))) return true;
+  if (read == receives) return false;
+  return Inside(addr, len, message.msg_name, message.msg_namelen) ||
+         Inside(addr, len, message.msg_control, message.msg_controllen) ||
+         BuffersContain(reinterpret_cast<uint64_t>(message.msg_iov), message.msg_iovlen, addr, len);
 }
 
 }  // namespace
@@ -82,6 +97,16 @@ bool CallMemory::ArgContains(size_t arg, uint64_t addr, uint64_t len, Access acc
       return read && Inside(addr, len, value, spec.n);
     case ArgKind::kOutFixed:
       return !read && Inside(addr, len, value, spec.n);
+    case ArgKind::kInOutFixed:
+      return Inside(addr, len, value, spec.n);
+    case ArgKind::kOutArray:
+    case ArgKind::kInOutArray: {
+      const uint64_t count = call_.args[spec.n];
+      if (count > kMaxElements || (read && spec.kind == ArgKind::kOutArray)) return false;
+      return Inside(addr, len, value, count * spec.size);
+    }
+    case ArgKind::kFdSet:
+      return Inside(addr, len, value, FdSetSize(call_.args[spec.n]));
     case ArgKind::kIoctl:
       return Inside(addr, len, value, IoctlSize(call_.args[spec.n]));
     case ArgKind::kInStr:
@@ -101,6 +126,10 @@ bool CallMemory::ArgContains(size_t arg, uint64_t addr, uint64_t len, Access acc
       return MessageContains(value, false, addr, len, access);
     case ArgKind::kOutMsg:
       return MessageContains(value, true, addr, len, access);
+    case ArgKind::kInMsgs:
+    case ArgKind::kOutMsgs:
+      return MessagesContain(value, call_.args[spec.n], spec.kind == ArgKind::kOutMsgs, addr, len,
+                             access);
   }
   return false;
 }
@@ -113,13 +142,33 @@ bool CallMemory::MessageContains(uint64_t header, bool receives, uint64_t addr, 
     message_written_ |= !read;
     return true;
   }
-  if (message_.msg_iovlen > kMaxIovecs) return false;
-  if (read && Inside(addr, len, message_.msg_iov, message_.msg_iovlen * sizeof(iovec))) return true;
-  if (read == receives) return false;
-  return Inside(addr, len, message_.msg_name, message_.msg_namelen) ||
-         Inside(addr, len, message_.msg_control, message_.msg_controllen) ||
-         BuffersContain(reinterpret_cast<uint64_t>(message_.msg_iov), message_.msg_iovlen, addr,
-                        len);
+  return MessageNames(message_, receives, addr, len, access);
+}
+
+bool CallMemory::MessagesContain(uint64_t array, uint64_t count, bool receives, uint64_t addr,
+                                 uint64_t len, Access access) {
+  if (count > kMaxIovecs) return false;
+  if (Inside(addr, len, array, count * sizeof(mmsghdr))) {
+    if (access == Access::kRead) return true;
+    const uint64_t index = (addr - array) / sizeof(mmsghdr);
+    const uint64_t offset = (addr - array) % sizeof(mmsghdr);
+    constexpr uint64_t kNameLen = offsetof(msghdr, msg_namelen);
+    constexpr uint64_t kLengths = offsetof(msghdr, msg_controllen);
+    constexpr uint64_t kMsgLen = offsetof(mmsghdr, msg_len);
+    const bool allowed =
+        receives ? Inside(offset, len, kNameLen, sizeof(socklen_t)) ||
+                       Inside(offset, len, kLengths, kMsgLen + sizeof(unsigned) - kLengths)
+                 : Inside(offset, len, kMsgLen, sizeof(unsigned));
+    if (!allowed || index + 1 < messages_done_) return false;
+    messages_done_ = index + 1;
+    return true;
+  }
+  for (uint64_t i = messages_done_; i < count; ++i) {
+    msghdr message;
+    if (!ReadUserMemory(&message, array + i * sizeof(mmsghdr), sizeof message)) return false;
+    if (MessageNames(message, receives, addr, len, access)) return true;
+  }
+  return false;
 }
 
 void CallMemory::RestoreMessagePointers() {

@@ -15,7 +15,9 @@ enum class Access { kRead, kWrite };  // by the server
 
 // Walks the call's row in the table of system calls. What the row's sizes are found in (socklen_t,
 // msghdr) is copied at the first look, before the server can have written to it: it cannot widen
-// its own rights by a COPYOUT. A call without a row has no memory.
+// its own rights by a COPYOUT. Of mmsghdr arrays, which may be long, there is no copy: the server
+// may write each header's lengths and flags only, and what a header and those before it name is
+// closed to it from then on. A call without a row has no memory.
 class CallMemory {
  public:
   // `call` must outlive this object.
@@ -35,6 +37,8 @@ class CallMemory {
   void Capture();
   bool ArgContains(size_t arg, uint64_t addr, uint64_t len, Access access);
   bool MessageContains(uint64_t header, bool receives, uint64_t addr, uint64_t len, Access access);
+  bool MessagesContain(uint64_t array, uint64_t count, bool receives, uint64_t addr, uint64_t len,
+                       Access access);
 
   const Call& call_;
   const SyscallSpec* const row_;
@@ -43,6 +47,8 @@ class CallMemory {
   bool message_written_ = false;
   uint64_t message_addr_ = 0;
   msghdr message_ = {};
+  // Of a mmsghdr array: the server has written into the headers before this one.
+  uint64_t messages_done_ = 0;
   socklen_t sizes_[kMaxArgs] = {};  // by argument, of those that are kOutSize
 };
 

@@ -17,6 +17,7 @@
 #include "sp_server/kernel/io_vectors.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/pipe.h"
+#include "sp_server/kernel/sigio.h"
 #include "sp_server/kernel/socket_data.h"
 #include "sp_server/kernel/syscalls.h"
 
@@ -189,8 +190,16 @@ SyscallTask SysFcntl(CallContext& context) {
     case F_GETFL:
       co_return static_cast<uint64_t>((*file)->flags());
     case F_SETFL:
-      (*file)->set_flags(((*file)->flags() & ~kSettableFlags) | (value & kSettableFlags));
+      SetFlags(context.kernel(), **file,
+               ((*file)->flags() & ~kSettableFlags) | (value & kSettableFlags));
       co_return uint64_t{0};
+    case F_GETOWN:
+      co_return static_cast<uint64_t>((*file)->owner());
+    case F_SETOWN: {
+      const Errno error = SetOwner(context.kernel(), **file, value);
+      if (!error.ok()) co_return error;
+      co_return uint64_t{0};
+    }
     default:
       co_return Errno(EINVAL);
   }
@@ -203,17 +212,24 @@ SyscallTask SysIoctl(CallContext& context) {
   std::vector<std::byte> memory(IoctlSize(request));
   const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
   if (!copied.ok()) co_return copied;
-  if (request == FIONBIO) {
+  if (request == FIONBIO || request == FIOASYNC) {
     int on = 0;
     memcpy(&on, memory.data(), sizeof on);
+    const int flag = request == FIONBIO ? O_NONBLOCK : O_ASYNC;
     const int flags = arg->file->flags();
-    arg->file->set_flags(on != 0 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+    SetFlags(context.kernel(), *arg->file, on != 0 ? flags | flag : flags & ~flag);
     co_return uint64_t{0};
   }
   const Errno error = arg->file->Ioctl(request, memory);
   if (!error.ok()) co_return error;
   context.call().CopyOut(context.arg(2), memory);
   co_return uint64_t{0};
+}
+
+SyscallTask SysPositioned(CallContext& context) {
+  if (static_cast<int64_t>(context.arg(3)) < 0) co_return Errno(EINVAL);
+  const Result<FileArg> arg = GetFile(context, context.arg(0));
+  co_return arg.ok() ? Errno(ESPIPE) : arg.error();
 }
 
 SyscallTask SysPipe(CallContext& context) { return MakePipeFds(context, 0); }

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "protocol/errno.h"
 #include "sp_server/kernel/wait_queue.h"
@@ -45,9 +46,19 @@ class File {
   // Told whenever Poll() may have gained bits.
   WaitQueue& waiters() { return waiters_; }
 
+  // Who gets SIGIO, as F_SETOWN says; 0 for nobody. The waiter that sends it is the file's.
+  int owner() const { return owner_; }
+  void set_owner(int owner) { owner_ = owner; }
+  void set_owner_waiter(std::shared_ptr<Waiter> waiter) {
+    owner_waiter_ = std::move(waiter);
+    if (owner_waiter_ != nullptr) waiters_.Add(owner_waiter_.get());
+  }
+
  private:
   int flags_;
+  int owner_ = 0;
   WaitQueue waiters_;
+  std::shared_ptr<Waiter> owner_waiter_;
 };
 
 inline Errno File::Ioctl(uint64_t, std::span<std::byte>) { return Errno(ENOTTY); }

@@ -11,8 +11,11 @@
 namespace rump {
 
 SyscallTask SysHostSocket(CallContext& context) {
-  Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
-      context.int_arg(0), context.int_arg(1), context.int_arg(2), O_RDWR);
+  // What moves the bytes is made for connections of the TCP/IP stack and for its datagrams.
+  const int domain = context.int_arg(0);
+  if (domain != AF_INET && domain != AF_INET6) co_return Errno(EAFNOSUPPORT);
+  Result<std::shared_ptr<Socket>> socket =
+      context.kernel().families().Create(domain, context.int_arg(1), context.int_arg(2), O_RDWR);
   if (!socket.ok()) co_return socket.error();
   Result<HostObjects::Created> created = context.kernel().objects().Create(*std::move(socket));
   if (!created.ok()) co_return created.error();

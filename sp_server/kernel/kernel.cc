@@ -1,9 +1,12 @@
 #include "sp_server/kernel/kernel.h"
 
+#include <sys/utsname.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "sp_server/kernel/syscalls.h"
+#include "sp_server/kernel/unix_socket.h"
 
 namespace rump {
 namespace {
@@ -53,6 +56,11 @@ class BuiltinKernel::Handle final : public KernelProcess {
   }
 
   void SystemCall(std::shared_ptr<Call> call) override {
+    for (int signo = 1; process_->pending_signals != 0; ++signo) {
+      const uint64_t bit = uint64_t{1} << (signo - 1);
+      if ((process_->pending_signals & bit) != 0) call->Raise(signo);
+      process_->pending_signals &= ~bit;
+    }
     Call& original = *call;
     if (kernel_->tracer_ != nullptr) call = kernel_->tracer_->Trace(process_->pid, std::move(call));
     auto context = std::make_shared<CallContext>(kernel_, process_, std::move(call));
@@ -76,7 +84,11 @@ class BuiltinKernel::Handle final : public KernelProcess {
 BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle, size_t max_host_objects)
     : loop_(loop),
       objects_(loop, std::move(settle), max_host_objects),
-      call_counts_(AllSyscalls().size() + 1) {}
+      call_counts_(AllSyscalls().size() + 1) {
+  RegisterUnix(&families_);
+  utsname host;
+  if (uname(&host) == 0) hostname_ = host.nodename;
+}
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
   auto process = std::make_shared<Process>();
@@ -94,6 +106,25 @@ std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid
 Result<std::unique_ptr<KernelProcess>> BuiltinKernel::Spawn(std::string_view command) {
   if (processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
   return std::unique_ptr<KernelProcess>(new Handle(this, NewProcess(command, kInitPid)));
+}
+
+Errno BuiltinKernel::Signal(Pid pid, int signo) {
+  // init has no client, and takes no signal that it has no handler for.
+  if (pid == kInitPid) return kOk;
+  auto it = processes_.find(pid);
+  if (it == processes_.end()) return Errno(ESRCH);
+  if (signo == 0) return kOk;
+  Process& process = *it->second;
+  if (process.calls.empty()) {
+    process.pending_signals |= uint64_t{1} << (signo - 1);
+    return kOk;
+  }
+  // Clients raise signals when a call returns: one that waits has to.
+  auto waiting = std::ranges::find_if(process.calls, &CallContext::waiting);
+  CallContext* call = waiting != process.calls.end() ? *waiting : *process.calls.begin();
+  call->call().Raise(signo);
+  if (call->waiting()) call->Interrupt();
+  return kOk;
 }
 
 void BuiltinKernel::AllowObject(Process& process, uint64_t id) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocol/syscalls.h"
@@ -35,6 +36,13 @@ class BuiltinKernel final : public Kernel {
   HostObjects& objects() { return objects_; }
   // Lets `process` use the object `id`.
   void AllowObject(Process& process, uint64_t id);
+
+  // Makes the client of `pid` raise `signo`, at once by way of a call in flight, which it
+  // interrupts if it waits, else with the process's next call. 0 only looks for the process. ESRCH.
+  Errno Signal(Pid pid, int signo);
+
+  const std::string& hostname() const { return hostname_; }
+  void set_hostname(std::string hostname) { hostname_ = std::move(hostname); }
 
   void SetServer(const ServerInfo* server) override { server_ = server; }
 
@@ -65,6 +73,7 @@ class BuiltinKernel final : public Kernel {
   const ServerInfo* server_ = nullptr;
   std::vector<CallCount> call_counts_;  // see StatisticsReport
   std::shared_ptr<Tracer> tracer_;      // nullptr: off
+  std::string hostname_;
 };
 
 }  // namespace rump

@@ -12,6 +12,8 @@ namespace rump {
 namespace {
 
 constexpr size_t kCapacity = 64 * 1024;
+constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
+constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
 
 // The buffer and who is left at its ends. Held by both ends.
 struct Buffer {
@@ -30,7 +32,7 @@ class ReadEnd final : public File {
   }
   ~ReadEnd() override {
     buffer_->reader = nullptr;
-    if (buffer_->writer != nullptr) buffer_->writer->waiters().Notify(POLLERR | POLLOUT);
+    if (buffer_->writer != nullptr) buffer_->writer->waiters().Notify(POLLERR | kWritable);
   }
 
   Result<size_t> Read(std::span<std::byte> out) override {
@@ -45,12 +47,12 @@ class ReadEnd final : public File {
     memcpy(out.data() + first, b.ring.data(), n - first);
     b.begin = (b.begin + n) % kCapacity;
     b.size -= n;
-    if (n > 0 && b.writer != nullptr) b.writer->waiters().Notify(POLLOUT);
+    if (n > 0 && b.writer != nullptr) b.writer->waiters().Notify(kWritable);
     return n;
   }
   Result<size_t> Write(std::span<const std::byte>) override { return Errno(EBADF); }
   uint32_t Poll() const override {
-    return (buffer_->size > 0 ? POLLIN : 0) | (buffer_->writer == nullptr ? POLLHUP : 0);
+    return (buffer_->size > 0 ? kReadable : 0) | (buffer_->writer == nullptr ? POLLHUP : 0);
   }
   Errno Ioctl(uint64_t request, std::span<std::byte> arg) override {
     if (request != FIONREAD || arg.size() < sizeof(int)) return Errno(ENOTTY);
@@ -71,7 +73,7 @@ class WriteEnd final : public File {
   }
   ~WriteEnd() override {
     buffer_->writer = nullptr;
-    if (buffer_->reader != nullptr) buffer_->reader->waiters().Notify(POLLHUP | POLLIN);
+    if (buffer_->reader != nullptr) buffer_->reader->waiters().Notify(POLLHUP | kReadable);
   }
 
   Result<size_t> Read(std::span<std::byte>) override { return Errno(EBADF); }
@@ -87,12 +89,12 @@ class WriteEnd final : public File {
     memcpy(b.ring.data() + end, data.data(), first);
     memcpy(b.ring.data(), data.data() + first, n - first);
     b.size += n;
-    b.reader->waiters().Notify(POLLIN);
+    b.reader->waiters().Notify(kReadable);
     return n;
   }
   uint32_t Poll() const override {
-    if (buffer_->reader == nullptr) return POLLOUT | POLLERR;
-    return kCapacity - buffer_->size >= PIPE_BUF ? POLLOUT : 0;
+    if (buffer_->reader == nullptr) return kWritable | POLLERR;
+    return kCapacity - buffer_->size >= PIPE_BUF ? kWritable : 0;
   }
 
  private:

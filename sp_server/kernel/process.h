@@ -34,6 +34,8 @@ struct Process {
   std::unordered_set<uint64_t> objects;
   size_t prune_objects_at = 64;
   const ClientInfo* client = nullptr;
+  // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
+  uint64_t pending_signals = 0;
   std::set<CallContext*> calls;
   // Waits for the last call in flight to end; see KernelProcess::Exec.
   std::function<void()> on_drained;
@@ -78,6 +80,7 @@ class CallContext {
   }
   // What the call waits on, nullptr if it runs.
   void set_waiting(Interruptible* waiting) { waiting_ = waiting; }
+  bool waiting() const { return waiting_ != nullptr; }
 
  private:
   BuiltinKernel* const kernel_;

@@ -49,6 +49,9 @@ class Socket : public File {
   int domain() const { return domain_; }
   int type() const { return type_; }
   int protocol() const { return protocol_; }
+  // The process that listens or connects with it last: what SO_PEERCRED tells the other end.
+  int user() const { return user_; }
+  void set_user(int pid) { user_ = pid; }
 
   virtual Errno Bind(const SocketAddress& address) = 0;
   virtual Errno Listen(int backlog) = 0;
@@ -58,8 +61,11 @@ class Socket : public File {
   // count towards the backlog. Nothing to know for sockets that do not listen.
   virtual void SetAcceptDebt(size_t /*connections*/) {}
   // Starts to connect: kOk if that is done at once, EINPROGRESS if POLLOUT will tell, EALREADY,
-  // EISCONN… After POLLOUT, TakeError() has the outcome. AF_UNSPEC dissolves a datagram socket's.
+  // EISCONN… After POLLOUT, TakeError() has the outcome. EAGAIN: the listener has no room; POLLOUT
+  // tells when to try again. AF_UNSPEC dissolves a datagram socket's.
   virtual Errno Connect(const SocketAddress& address) = 0;
+  // Makes this and `other`, fresh sockets of the same kind, the ends of a socketpair(2).
+  virtual Errno ConnectPair(Socket& /*other*/) { return Errno(EOPNOTSUPP); }
   virtual Result<SocketAddress> LocalAddress() = 0;
   // ENOTCONN without a peer.
   virtual Result<SocketAddress> PeerAddress() = 0;
@@ -87,6 +93,7 @@ class Socket : public File {
   const int domain_;
   const int type_;
   const int protocol_;
+  int user_ = 0;
 };
 
 // A connected stream whose bytes can be taken where they lie: what the pump moves.

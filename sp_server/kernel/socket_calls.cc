@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -47,6 +49,7 @@ SyscallTask Accept(CallContext& context, int flags) {
   const Errno copied = co_await CopyInAddressRoom(context, context.arg(1), context.arg(2), &room);
   if (!copied.ok()) co_return copied;
   SocketAddress peer;
+  std::optional<Deadline> deadline;
   for (;;) {
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
@@ -58,7 +61,9 @@ SyscallTask Accept(CallContext& context, int flags) {
       co_return static_cast<uint64_t>(*fd);
     }
     if (accepted.error() != Errno(EAGAIN)) co_return accepted.error();
-    const Errno waited = co_await WaitFor(context, arg->file, POLLIN, arg->file.may_block());
+    if (!deadline) deadline = SocketDeadline(*arg->socket, SO_RCVTIMEO);
+    const Errno waited =
+        co_await WaitFor(context, arg->file, POLLIN, arg->file.may_block(), *deadline);
     if (!waited.ok()) co_return waited;
   }
 }
@@ -84,6 +89,33 @@ SyscallTask SysSocket(CallContext& context) {
   co_return static_cast<uint64_t>(*fd);
 }
 
+SyscallTask SysSocketpair(CallContext& context) {
+  const int type = context.int_arg(1);
+  const bool close_on_exec = (type & SOCK_CLOEXEC) != 0;
+  std::shared_ptr<Socket> ends[2];
+  for (std::shared_ptr<Socket>& end : ends) {
+    Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
+        context.int_arg(0), type & ~kTypeFlags, context.int_arg(2),
+        O_RDWR | ((type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
+    if (!socket.ok()) co_return socket.error();
+    end = *std::move(socket);
+    end->set_user(context.process().pid);
+  }
+  const Errno error = ends[0]->ConnectPair(*ends[1]);
+  if (!error.ok()) co_return error;
+  FdTable& fds = context.process().fds;
+  const Result<int> first = fds.Add(ends[0], close_on_exec);
+  if (!first.ok()) co_return first.error();
+  const Result<int> second = fds.Add(ends[1], close_on_exec);
+  if (!second.ok()) {
+    (void)fds.Close(*first);
+    co_return second.error();
+  }
+  const int pair[2] = {*first, *second};
+  CopyOutObject(context, context.arg(3), pair);
+  co_return uint64_t{0};
+}
+
 SyscallTask SysBind(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
@@ -102,6 +134,7 @@ SyscallTask SysBind(CallContext& context) {
 SyscallTask SysListen(CallContext& context) {
   Result<SocketArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
+  arg->socket->set_user(context.process().pid);
   HostSocket* object = arg->file.object.get();
   const int backlog = context.int_arg(1);
   co_return Plain(object != nullptr ? object->Listen(backlog) : arg->socket->Listen(backlog));
@@ -120,9 +153,18 @@ SyscallTask SysConnect(CallContext& context) {
   if (arg->file.object != nullptr) {
     co_return Plain(arg->file.object->Connect(address, /*notify=*/false));
   }
-  const Errno error = arg->socket->Connect(address);
-  if (error != Errno(EINPROGRESS) || !arg->file.may_block()) co_return Plain(error);
-  const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, /*may_block=*/true);
+  arg->socket->set_user(context.process().pid);
+  const Deadline deadline = SocketDeadline(*arg->socket, SO_SNDTIMEO);
+  Errno error = arg->socket->Connect(address);
+  const bool may_block = arg->file.may_block();
+  while (error == Errno(EAGAIN) && may_block) {
+    const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, may_block, deadline);
+    if (!waited.ok()) co_return waited;
+    error = arg->socket->Connect(address);
+  }
+  if (error != Errno(EINPROGRESS) || !may_block) co_return Plain(error);
+  const Errno waited = co_await WaitFor(context, arg->file, POLLOUT, may_block, deadline);
+  if (waited == Errno(EAGAIN)) co_return Errno(EINPROGRESS);
   co_return Plain(waited.ok() ? arg->socket->TakeError() : waited);
 }
 

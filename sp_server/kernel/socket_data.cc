@@ -5,11 +5,13 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
 #include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/time_args.h"
 
 namespace rump {
 namespace {
@@ -34,10 +36,66 @@ struct ClientMsghdr {
 };
 static_assert(sizeof(ClientMsghdr) == sizeof(msghdr));
 
+// What a receive writes behind the pointers of a struct mmsghdr.
+struct MessageTail {
+  uint64_t control_len = 0;
+  int32_t flags = 0;
+  uint32_t pad = 0;
+  uint32_t length = 0;
+} __attribute__((packed));
+static_assert(offsetof(ClientMsghdr, control_len) + sizeof(MessageTail) ==
+              offsetof(mmsghdr, msg_len) + sizeof(uint32_t));
+
+// Messages of one sendmmsg(2) or recvmmsg(2); Linux ignores those beyond, too.
+constexpr uint64_t kMaxMessages = 1024;
+
 Result<FileArg> GetSocket(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (arg.ok() && arg->file->AsSocket() == nullptr) return Errno(ENOTSOCK);
   return arg;
+}
+
+// sendmsg(2) with the header at `addr`.
+SyscallTask SendMessage(CallContext& context, const FileArg& arg, uint64_t addr, int flags) {
+  ClientMsghdr header;
+  Errno error = co_await CopyInObject(context, addr, &header);
+  if (!error.ok()) co_return error;
+  SocketAddress to;
+  if (header.name != 0) {
+    error = co_await CopyInAddress(context, header.name, header.name_len, &to);
+    if (!error.ok()) co_return error;
+  }
+  // What it would pass on (descriptors, credentials) must not get lost without a word.
+  if (header.control_len != 0 && arg.file->AsSocket()->domain() == AF_UNIX) {
+    co_return Errno(EOPNOTSUPP);
+  }
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
+  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
+  co_return co_await SendData(context, arg, *std::move(buffers), &to, flags);
+}
+
+// recvmsg(2) with the header at `addr`; `header` is what the caller then copies out.
+SyscallTask ReceiveMessage(CallContext& context, const FileArg& arg, uint64_t addr, int flags,
+                           ClientMsghdr* header) {
+  const Errno error = co_await CopyInObject(context, addr, header);
+  if (!error.ok()) co_return error;
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, header->iov, header->iov_count);
+  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
+  Received received;
+  const Result<uint64_t> n =
+      co_await ReceiveData(context, arg, *std::move(buffers), flags, &received);
+  if (!n.ok()) co_return n.error();
+  const std::span<const std::byte> from = received.from.bytes();
+  if (header->name != 0) {
+    context.call().CopyOut(header->name,
+                           from.first(std::min<size_t>(from.size(), header->name_len)));
+    header->name_len = received.from.len;
+  }
+  header->control_len = 0;
+  header->flags = received.flags;
+  co_return *n;
 }
 
 }  // namespace
@@ -49,6 +107,7 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
   // The error queue is looked at and never waited for.
   const bool may_block = arg.may_block() && (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0;
   const bool peek = (flags & MSG_PEEK) != 0;
+  std::optional<Deadline> deadline;
   // Nothing was asked of the stream, so there is nothing to wait for.
   if (stream && buffers.left() == 0) co_return uint64_t{0};
   for (;;) {
@@ -70,7 +129,10 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
       continue;
     }
     Errno error = r.error();
-    if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLIN, may_block);
+    if (error == Errno(EAGAIN) && may_block) {
+      if (!deadline) deadline = SocketDeadline(socket, SO_RCVTIMEO);
+      error = co_await WaitFor(context, arg, POLLIN, may_block, *deadline);
+    }
     if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
   }
 }
@@ -81,6 +143,7 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
   const bool stream = socket.type() == SOCK_STREAM;
   const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
   if (!stream && buffers.left() > kSendChunk) co_return Errno(EMSGSIZE);
+  std::optional<Deadline> deadline;
   std::vector<std::byte> chunk;
   size_t sent = 0;  // of chunk
   do {
@@ -101,7 +164,10 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
     if (error == Errno(EPIPE) && stream && (flags & MSG_NOSIGNAL) == 0) {
       context.call().Raise(SIGPIPE);
     }
-    if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLOUT, may_block);
+    if (error == Errno(EAGAIN) && may_block) {
+      if (!deadline) deadline = SocketDeadline(socket, SO_SNDTIMEO);
+      error = co_await WaitFor(context, arg, POLLOUT, may_block, *deadline);
+    }
     if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
   } while (buffers.left() > 0);
   co_return buffers.passed();
@@ -135,42 +201,71 @@ SyscallTask SysRecvfrom(CallContext& context) {
 SyscallTask SysSendmsg(CallContext& context) {
   Result<FileArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
-  ClientMsghdr header;
-  Errno error = co_await CopyInObject(context, context.arg(1), &header);
-  if (!error.ok()) co_return error;
-  SocketAddress to;
-  if (header.name != 0) {
-    error = co_await CopyInAddress(context, header.name, header.name_len, &to);
-    if (!error.ok()) co_return error;
-  }
-  Result<ClientBuffers> buffers =
-      co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
-  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
-  co_return co_await SendData(context, *arg, *std::move(buffers), &to, context.int_arg(2));
+  co_return co_await SendMessage(context, *arg, context.arg(1), context.int_arg(2));
 }
 
 SyscallTask SysRecvmsg(CallContext& context) {
   Result<FileArg> arg = GetSocket(context);
   if (!arg.ok()) co_return arg.error();
   ClientMsghdr header;
-  const Errno error = co_await CopyInObject(context, context.arg(1), &header);
-  if (!error.ok()) co_return error;
-  Result<ClientBuffers> buffers =
-      co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
-  if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
-  Received received;
   const Result<uint64_t> n =
-      co_await ReceiveData(context, *arg, *std::move(buffers), context.int_arg(2), &received);
-  if (!n.ok()) co_return n.error();
-  const std::span<const std::byte> from = received.from.bytes();
-  if (header.name != 0) {
-    context.call().CopyOut(header.name, from.first(std::min<size_t>(from.size(), header.name_len)));
-    header.name_len = received.from.len;
+      co_await ReceiveMessage(context, *arg, context.arg(1), context.int_arg(2), &header);
+  if (n.ok()) CopyOutObject(context, context.arg(1), header);
+  co_return n;
+}
+
+SyscallTask SysSendmmsg(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  const uint64_t count = std::min(context.arg(2), kMaxMessages);
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t message = context.arg(1) + i * sizeof(mmsghdr);
+    const Result<uint64_t> n = co_await SendMessage(context, *arg, message, context.int_arg(3));
+    if (!n.ok()) co_return i > 0 ? Result(i) : n.error();
+    CopyOutObject(context, message + offsetof(mmsghdr, msg_len), static_cast<uint32_t>(*n));
   }
-  header.control_len = 0;
-  header.flags = received.flags;
-  CopyOutObject(context, context.arg(1), header);
-  co_return *n;
+  co_return count;
+}
+
+SyscallTask SysRecvmmsg(CallContext& context) {
+  Result<FileArg> arg = GetSocket(context);
+  if (!arg.ok()) co_return arg.error();
+  const uint64_t count = std::min(context.arg(2), kMaxMessages);
+  int flags = context.int_arg(3);
+  Deadline deadline = kNever;
+  if (context.arg(4) != 0) {
+    ClientTimespec timeout;
+    const Errno copied = co_await CopyInObject(context, context.arg(4), &timeout);
+    if (!copied.ok()) co_return copied;
+    if (!timeout.valid()) co_return Errno(EINVAL);
+    deadline = DeadlineAfter(timeout);
+  }
+  uint64_t received = 0;
+  while (received < count) {
+    const uint64_t message = context.arg(1) + received * sizeof(mmsghdr);
+    ClientMsghdr header;
+    const Result<uint64_t> n =
+        co_await ReceiveMessage(context, *arg, message, flags & ~MSG_WAITFORONE, &header);
+    if (!n.ok()) {
+      if (received == 0) co_return n.error();
+      break;
+    }
+    // The client lets nobody write to the pointers in between.
+    if (header.name != 0) {
+      CopyOutObject(context, message + offsetof(ClientMsghdr, name_len), header.name_len);
+    }
+    const MessageTail tail{.control_len = header.control_len,
+                           .flags = header.flags,
+                           .pad = 0,
+                           .length = static_cast<uint32_t>(*n)};
+    CopyOutObject(context, message + offsetof(ClientMsghdr, control_len), tail);
+    ++received;
+    if ((flags & MSG_WAITFORONE) != 0) flags |= MSG_DONTWAIT;
+    // recvmmsg(2) looks at the time after each datagram only, and so do we.
+    if (deadline <= EventLoop::Clock::now()) break;
+  }
+  if (deadline != kNever) CopyOutObject(context, context.arg(4), LeftUntil(deadline));
+  co_return received;
 }
 
 }  // namespace rump

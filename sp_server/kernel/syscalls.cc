@@ -1,6 +1,8 @@
 #include "sp_server/kernel/syscalls.h"
 
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 #include <unordered_map>
 #include <utility>
@@ -8,6 +10,7 @@
 #include "protocol/frame.h"
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/kernel.h"
+#include "sp_server/kernel/time_args.h"
 #include "sp_server/kernel/waits.h"
 
 namespace rump {
@@ -22,7 +25,28 @@ const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
       {SYS_readv, SysReadv},
       {SYS_writev, SysWritev},
       {SYS_pipe, SysPipe},
+      {SYS_poll, SysPoll},
+      {SYS_pread64, SysPositioned},
+      {SYS_pwrite64, SysPositioned},
+      {SYS_select, SysSelect},
       {SYS_dup, SysDup},
+      {SYS_nanosleep, SysNanosleep},
+      {SYS_socketpair, SysSocketpair},
+      {SYS_kill, SysKill},
+      {SYS_uname, SysUname},
+      {SYS_sethostname, SysSethostname},
+      {SYS_epoll_create, SysEpollCreate},
+      {SYS_clock_nanosleep, SysClockNanosleep},
+      {SYS_epoll_wait, SysEpollWait},
+      {SYS_epoll_ctl, SysEpollCtl},
+      {SYS_pselect6, SysPselect6},
+      {SYS_ppoll, SysPpoll},
+      {SYS_epoll_pwait, SysEpollPwait},
+      {SYS_epoll_create1, SysEpollCreate1},
+      {SYS_preadv, SysPositioned},
+      {SYS_pwritev, SysPositioned},
+      {SYS_recvmmsg, SysRecvmmsg},
+      {SYS_sendmmsg, SysSendmmsg},
       {SYS_dup2, SysDup2},
       {SYS_getpid, SysGetpid},
       {SYS_socket, SysSocket},
@@ -117,9 +141,20 @@ std::span<std::byte> ScratchBuffer() {
   return buffer;
 }
 
-Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block) {
+Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block,
+                    Deadline deadline) {
   if (!may_block) co_return Errno(EAGAIN);
-  co_return co_await Readiness(context, context.kernel().loop(), *arg.file, mask);
+  co_return co_await Readiness(context, context.kernel().loop(), *arg.file, mask, deadline);
+}
+
+Deadline SocketDeadline(Socket& socket, int option) {
+  timeval timeout{};
+  (void)socket.GetOption(SOL_SOCKET, option, std::as_writable_bytes(std::span(&timeout, 1)));
+  // To socket(7) a zero is no timeout, and nor is, in effect, anything negative.
+  if (timeout.tv_sec <= 0 && timeout.tv_usec <= 0) return kNever;
+  constexpr int64_t kNanosecondsPerMicrosecond = 1000;
+  return DeadlineAfter(
+      {.seconds = timeout.tv_sec, .nanoseconds = timeout.tv_usec * kNanosecondsPerMicrosecond});
 }
 
 }  // namespace rump

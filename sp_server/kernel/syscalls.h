@@ -12,6 +12,7 @@
 #include "sp_server/kernel/host_socket.h"
 #include "sp_server/kernel/process.h"
 #include "sp_server/kernel/task.h"
+#include "sp_server/kernel/waits.h"
 
 namespace rump {
 
@@ -52,8 +53,12 @@ void CopyOutObject(CallContext& context, uint64_t addr, const T& object) {
 // A buffer that bytes to copy out are gathered in; valid until the caller suspends.
 std::span<std::byte> ScratchBuffer();
 
-// Waits until `file` has one of `mask`'s POLL* bits: kOk; EAGAIN if the call may not wait; EINTR.
-Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block);
+// Waits until `file` has one of `mask`'s POLL* bits: kOk; EAGAIN if the call may not wait, or not
+// beyond the deadline; EINTR.
+Task<Errno> WaitFor(CallContext& context, const FileArg& arg, uint32_t mask, bool may_block,
+                    Deadline deadline = kNever);
+// When a call that starts to wait on `socket` now has to end, by its SO_RCVTIMEO or SO_SNDTIMEO.
+Deadline SocketDeadline(Socket& socket, int option);
 
 // Descriptors: fd_calls.cc.
 SyscallTask SysRead(CallContext& context);
@@ -68,13 +73,35 @@ SyscallTask SysFcntl(CallContext& context);
 SyscallTask SysIoctl(CallContext& context);
 SyscallTask SysPipe(CallContext& context);
 SyscallTask SysPipe2(CallContext& context);
+// pread64, pwrite64, preadv, pwritev: no file of this kernel has a position.
+SyscallTask SysPositioned(CallContext& context);
+
+// Waiting for several files: poll_calls.cc, epoll_calls.cc. The signal masks that some of them
+// bring are checked and ignored: signals are the client's.
+SyscallTask SysPoll(CallContext& context);
+SyscallTask SysPpoll(CallContext& context);
+SyscallTask SysSelect(CallContext& context);
+SyscallTask SysPselect6(CallContext& context);
+SyscallTask SysEpollCreate(CallContext& context);
+SyscallTask SysEpollCreate1(CallContext& context);
+SyscallTask SysEpollCtl(CallContext& context);
+SyscallTask SysEpollWait(CallContext& context);
+SyscallTask SysEpollPwait(CallContext& context);
 
 // Processes: process_calls.cc.
 SyscallTask SysGetpid(CallContext& context);
 SyscallTask SysGetppid(CallContext& context);
+SyscallTask SysKill(CallContext& context);
 
-// Sockets: socket_calls.cc; the data calls among them: socket_data_calls.cc.
+// The machine, as it were: system_calls.cc.
+SyscallTask SysUname(CallContext& context);
+SyscallTask SysSethostname(CallContext& context);
+SyscallTask SysNanosleep(CallContext& context);
+SyscallTask SysClockNanosleep(CallContext& context);
+
+// Sockets: socket_calls.cc; the data calls among them: socket_data.cc.
 SyscallTask SysSocket(CallContext& context);
+SyscallTask SysSocketpair(CallContext& context);
 SyscallTask SysBind(CallContext& context);
 SyscallTask SysListen(CallContext& context);
 SyscallTask SysAccept(CallContext& context);
@@ -89,6 +116,8 @@ SyscallTask SysSendto(CallContext& context);
 SyscallTask SysRecvfrom(CallContext& context);
 SyscallTask SysSendmsg(CallContext& context);
 SyscallTask SysRecvmsg(CallContext& context);
+SyscallTask SysSendmmsg(CallContext& context);
+SyscallTask SysRecvmmsg(CallContext& context);
 
 // Sockets behind descriptors of programs: host_calls.cc.
 SyscallTask SysHostSocket(CallContext& context);

@@ -222,14 +222,28 @@ constexpr struct {
   ArgKind kind;
   Decoder decode;
 } kDecoders[] = {
-    {ArgKind::kInt, DecodeInt},         {ArgKind::kFd, DecodeFd},
-    {ArgKind::kSize, DecodeSize},       {ArgKind::kIn, DecodeBytes},
-    {ArgKind::kOut, DecodeBytes},       {ArgKind::kInFixed, DecodeWords},
-    {ArgKind::kOutFixed, DecodeWords},  {ArgKind::kIoctl, DecodeWords},
-    {ArgKind::kInStr, DecodeString},    {ArgKind::kOutSize, DecodeWords},
-    {ArgKind::kOutBySize, DecodeBytes}, {ArgKind::kInIov, DecodeIovecs},
-    {ArgKind::kOutIov, DecodeIovecs},   {ArgKind::kInMsg, DecodeMessage},
+    {ArgKind::kInt, DecodeInt},
+    {ArgKind::kFd, DecodeFd},
+    {ArgKind::kSize, DecodeSize},
+    {ArgKind::kIn, DecodeBytes},
+    {ArgKind::kOut, DecodeBytes},
+    {ArgKind::kInFixed, DecodeWords},
+    {ArgKind::kOutFixed, DecodeWords},
+    {ArgKind::kIoctl, DecodeWords},
+    {ArgKind::kInStr, DecodeString},
+    {ArgKind::kOutSize, DecodeWords},
+    {ArgKind::kOutBySize, DecodeBytes},
+    {ArgKind::kInIov, DecodeIovecs},
+    {ArgKind::kOutIov, DecodeIovecs},
+    {ArgKind::kInMsg, DecodeMessage},
     {ArgKind::kOutMsg, DecodeMessage},
+    {ArgKind::kInOutFixed, DecodeWords},
+    {ArgKind::kOutArray, DecodeWords},
+    {ArgKind::kInOutArray, DecodeWords},
+    {ArgKind::kFdSet, DecodeWords},
+    // Of several messages the first is shown.
+    {ArgKind::kInMsgs, DecodeMessage},
+    {ArgKind::kOutMsgs, DecodeMessage},
 };
 
 Decoder FindDecoder(ArgKind kind) {

@@ -18,6 +18,8 @@ class Waiter {
   // Readiness may have changed: `mask` has the POLL* bits in question. May remove this waiter, and
   // no other, from the queue; must not call back into the file but defer that to the loop.
   virtual void OnReady(uint32_t mask) = 0;
+  // The queue is gone, and with it the file; this waiter is in none. May delete this waiter.
+  virtual void OnGone() {}
 
   bool queued() const { return queue_ != nullptr; }
   void Unlink();
@@ -38,9 +40,7 @@ class WaitQueue {
   WaitQueue() = default;
   WaitQueue(const WaitQueue&) = delete;
   WaitQueue& operator=(const WaitQueue&) = delete;
-  ~WaitQueue() {
-    while (head_ != nullptr) head_->Unlink();
-  }
+  ~WaitQueue() { Dissolve(); }
 
   // `waiter` must not be in a queue.
   void Add(Waiter* waiter) {
@@ -56,6 +56,15 @@ class WaitQueue {
       Waiter* next = w->next_;
       w->OnReady(mask);
       w = next;
+    }
+  }
+
+  // Lets go of every waiter and tells it that the queue is gone.
+  void Dissolve() {
+    while (head_ != nullptr) {
+      Waiter* waiter = head_;
+      waiter->Unlink();
+      waiter->OnGone();
     }
   }
 

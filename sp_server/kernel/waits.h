@@ -1,12 +1,13 @@
-// The two things that a system call waits for: the client's memory and a file's readiness.
+// What a system call waits for: the client's memory, the readiness of files, the time.
 #ifndef SP_SERVER_KERNEL_WAITS_H_
 #define SP_SERVER_KERNEL_WAITS_H_
 
 #include <string.h>
 
 #include <coroutine>
+#include <memory>
 #include <span>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/errno.h"
@@ -63,52 +64,163 @@ class CopyIn final : private CopyInSink, private Interruptible {
   Errno error_;
 };
 
-// co_await Readiness(...): until one of `mask`'s POLL* bits (or POLLERR, POLLHUP) holds for `file`.
-// EINTR when the call is interrupted. For calls that have just got EAGAIN: a file that shows the
-// bit all the same is asked again in the loop's next turn, so that a contradiction in a file costs
-// time and does not stop the server.
-class Readiness final : private Waiter, private Interruptible {
- public:
-  // `file` must live until the wait is over.
-  Readiness(CallContext& context, EventLoop& loop, File& file, uint32_t mask)
-      : context_(context), loop_(loop), file_(file), mask_(mask | kAlways) {}
+// When a wait ends at the latest.
+using Deadline = EventLoop::Clock::time_point;
+inline constexpr Deadline kNever = Deadline::max();
 
-  bool await_ready() const { return context_.interrupted(); }
-  void await_suspend(std::coroutine_handle<> handle) {
+// What waits have in common: a call that sleeps until it is woken, its deadline has come or it is
+// interrupted.
+class Wait : private Interruptible {
+ public:
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
+
+ protected:
+  Wait(CallContext& context, EventLoop& loop, Deadline deadline)
+      : context_(context), loop_(loop), deadline_(deadline) {}
+  ~Wait() = default;
+
+  // Whether there is nothing more to wait for.
+  bool Over() const {
+    return context_.interrupted() || (deadline_ != kNever && deadline_ <= EventLoop::Clock::now());
+  }
+  bool interrupted() const { return context_.interrupted(); }
+
+  void Suspend(std::coroutine_handle<> handle) {
     handle_ = handle;
     context_.set_waiting(this);
-    if ((file_.Poll() & mask_) == 0) {
-      file_.waiters().Add(this);
+    if (deadline_ == kNever) return;
+    timer_ = loop_.After(deadline_ - EventLoop::Clock::now(), [this] { WakeUp(); });
+  }
+  void WakeNextTurn() {
+    loop_.Cancel(timer_);
+    timer_ = loop_.After(EventLoop::Clock::duration::zero(), [this] { WakeUp(); });
+  }
+  // No effect on one that has been woken.
+  void WakeUp() {
+    if (!handle_) return;
+    context_.set_waiting(nullptr);
+    loop_.Cancel(timer_);
+    loop_.Resume(std::exchange(handle_, nullptr));
+  }
+
+ private:
+  void Interrupt() override { WakeUp(); }
+
+  CallContext& context_;
+  EventLoop& loop_;
+  const Deadline deadline_;
+  EventLoop::TimerId timer_ = 0;
+  std::coroutine_handle<> handle_;
+};
+
+// co_await Readiness(...): until one of `mask`'s POLL* bits (or POLLERR, POLLHUP) may hold for
+// `file`. EAGAIN when the deadline has come, EINTR when the call is interrupted. For calls that
+// have just got EAGAIN: a file that shows the bit all the same is asked again in the loop's next
+// turn, so that a contradiction in a file costs time and does not stop the server.
+class Readiness final : private Wait, private Waiter {
+ public:
+  // `file` must live until the wait is over.
+  Readiness(CallContext& context, EventLoop& loop, File& file, uint32_t mask, Deadline deadline)
+      : Wait(context, loop, deadline), file_(file), mask_(mask | kAlways) {}
+
+  bool await_ready() const { return Over(); }
+  void await_suspend(std::coroutine_handle<> handle) {
+    Suspend(handle);
+    ready_ = (file_.Poll() & mask_) != 0;
+    if (ready_) {
+      WakeNextTurn();
     } else {
-      next_turn_ = loop_.After(EventLoop::Clock::duration::zero(), [this] {
-        context_.set_waiting(nullptr);
-        loop_.Resume(handle_);
-      });
+      file_.waiters().Add(this);
     }
   }
-  Errno await_resume() const { return context_.interrupted() ? Errno(EINTR) : kOk; }
+  Errno await_resume() const {
+    if (interrupted()) return Errno(EINTR);
+    return ready_ ? kOk : Errno(EAGAIN);
+  }
 
  private:
   static constexpr uint32_t kAlways = 0x8 | 0x10;  // POLLERR, POLLHUP: poll(2) always reports them
 
   void OnReady(uint32_t mask) override {
     if ((mask & mask_) == 0) return;
-    context_.set_waiting(nullptr);
+    ready_ = true;
     Unlink();
-    loop_.Resume(handle_);
-  }
-  void Interrupt() override {
-    Unlink();
-    loop_.Cancel(next_turn_);
-    loop_.Resume(handle_);
+    WakeUp();
   }
 
-  CallContext& context_;
-  EventLoop& loop_;
   File& file_;
   const uint32_t mask_;
-  std::coroutine_handle<> handle_;
-  EventLoop::TimerId next_turn_ = 0;
+  bool ready_ = false;
+};
+
+// One file of a wait for several.
+struct PolledFile {
+  std::shared_ptr<File> file;  // nullptr: none, `revents` stays as it is
+  uint32_t events = 0;   // the POLL* bits that count, POLLERR and POLLHUP only if they are named
+  uint32_t revents = 0;  // those that hold
+};
+
+// Fills in each file's revents; returns how many have any.
+inline size_t LookAt(std::span<PolledFile> files) {
+  size_t ready = 0;
+  for (PolledFile& polled : files) {
+    if (polled.file != nullptr) polled.revents = polled.file->Poll() & polled.events;
+    ready += polled.revents != 0 ? 1 : 0;
+  }
+  return ready;
+}
+
+// co_await AnyReadiness(...): until one of `files` may be ready, the deadline has come or the call
+// is interrupted. Yields whether there is any sense in looking and waiting again.
+class AnyReadiness final : private Wait {
+ public:
+  // `files` must live until the wait is over.
+  AnyReadiness(CallContext& context, EventLoop& loop, std::span<const PolledFile> files,
+               Deadline deadline)
+      : Wait(context, loop, deadline), files_(files) {}
+
+  bool await_ready() const { return Over(); }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiters_ = std::vector<Entry>(files_.size());
+    for (size_t i = 0; i < files_.size(); ++i) {
+      if (files_[i].file == nullptr) continue;
+      waiters_[i].wait = this;
+      waiters_[i].mask = files_[i].events;
+      files_[i].file->waiters().Add(&waiters_[i]);
+    }
+    Suspend(handle);
+  }
+  bool await_resume() {
+    // Not earlier: a queue that is telling its waiters bears no more than their own unlinking.
+    waiters_.clear();
+    return ready_ || !Over();
+  }
+
+ private:
+  struct Entry final : Waiter {
+    void OnReady(uint32_t ready) override {
+      if ((ready & mask) == 0) return;
+      wait->ready_ = true;
+      wait->WakeUp();
+    }
+    AnyReadiness* wait = nullptr;
+    uint32_t mask = 0;
+  };
+
+  const std::span<const PolledFile> files_;
+  std::vector<Entry> waiters_;
+  bool ready_ = false;
+};
+
+// co_await Sleep(...): until the deadline. EINTR when the call is interrupted.
+class Sleep final : private Wait {
+ public:
+  Sleep(CallContext& context, EventLoop& loop, Deadline deadline) : Wait(context, loop, deadline) {}
+
+  bool await_ready() const { return Over(); }
+  void await_suspend(std::coroutine_handle<> handle) { Suspend(handle); }
+  Errno await_resume() const { return interrupted() ? Errno(EINTR) : kOk; }
 };
 
 }  // namespace rump

@@ -20,6 +20,11 @@ std::set<ArgKind> CountKindsOf(ArgKind kind) {
       return {ArgKind::kOutSize};
     case ArgKind::kInIov:
     case ArgKind::kOutIov:
+    case ArgKind::kInMsgs:
+    case ArgKind::kOutMsgs:
+    case ArgKind::kOutArray:
+    case ArgKind::kInOutArray:
+    case ArgKind::kFdSet:
     case ArgKind::kIoctl:
       return {ArgKind::kInt};
     default:
@@ -93,11 +98,24 @@ TEST(SyscallsTest, EverySizeIsUsed) {
 TEST(SyscallsTest, FixedSizesAreNotZero) {
   for (const SyscallSpec& row : AllSyscalls()) {
     for (const ArgSpec& arg : row.args) {
-      if (arg.kind == ArgKind::kInFixed || arg.kind == ArgKind::kOutFixed) {
+      if (arg.kind == ArgKind::kInFixed || arg.kind == ArgKind::kOutFixed ||
+          arg.kind == ArgKind::kInOutFixed) {
         EXPECT_GT(arg.n, 0) << row.name;
       }
+      const bool array = arg.kind == ArgKind::kOutArray || arg.kind == ArgKind::kInOutArray;
+      EXPECT_EQ(arg.size > 0, array) << row.name;
     }
   }
+}
+
+TEST(SyscallsTest, FdSetsAreWholeWords) {
+  EXPECT_EQ(FdSetSize(0), 0u);
+  EXPECT_EQ(FdSetSize(1), 8u);
+  EXPECT_EQ(FdSetSize(64), 8u);
+  EXPECT_EQ(FdSetSize(65), 16u);
+  EXPECT_EQ(FdSetSize(1024), 128u);
+  EXPECT_EQ(FdSetSize(static_cast<uint64_t>(-1)), 0u);
+  EXPECT_EQ(FdSetSize((uint64_t{1} << 32) + 1), 8u) << "the kernel takes an int";
 }
 
 TEST(SyscallsTest, ArgumentCountCoversEveryArgument) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "sp_server/kernel/epoll.h"
 #include "sp_server/kernel/fd_table.h"
 #include "sp_server/kernel/pipe.h"
 
@@ -64,6 +65,22 @@ TEST(FdTable, ExecClosesWhatItShould) {
   EXPECT_TRUE(fds.Get(0).ok());
 }
 
+TEST(Epoll, OneFileTooManyIsEnospc) {
+  EventLoop loop;
+  auto [reader, writer] = MakePipe(0);
+  const auto epoll = std::make_shared<EpollFile>(&loop);
+  const epoll_event event{.events = EPOLLIN, .data = {}};
+  constexpr int kMax = EpollFile::kMaxItems;
+  for (int fd = 0; fd < kMax; ++fd) ASSERT_TRUE(epoll->Add(reader.get(), fd, event).ok());
+  EXPECT_EQ(epoll->Add(reader.get(), kMax, event), Errno(ENOSPC));
+  ASSERT_TRUE(epoll->Remove(reader.get(), 0).ok());
+  EXPECT_TRUE(epoll->Add(reader.get(), kMax, event).ok());
+  ASSERT_TRUE(writer->Write(Bytes("x")).ok());
+  EXPECT_NE(epoll->Poll(), 0U);
+  reader.reset();
+  EXPECT_EQ(epoll->Poll(), 0U) << "a file that is gone is forgotten";
+}
+
 TEST(Pipe, BytesComeOutInOrderAcrossTheRingsEnd) {
   auto [reader, writer] = MakePipe(0);
   std::string out;
@@ -104,7 +121,7 @@ TEST(Pipe, EndsThatAreGone) {
   auto [reader, writer] = MakePipe(0);
   ASSERT_TRUE(writer->Write(Bytes("last")).ok());
   writer.reset();
-  EXPECT_EQ(reader->Poll(), static_cast<uint32_t>(POLLIN | POLLHUP));
+  EXPECT_EQ(reader->Poll(), static_cast<uint32_t>(POLLIN | POLLRDNORM | POLLHUP));
   std::byte buffer[16];
   EXPECT_EQ(*reader->Read(buffer), 4U);
   EXPECT_EQ(*reader->Read(buffer), 0U);

@@ -54,7 +54,10 @@ class NoCall final : public Call {
  public:
   void CopyIn(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
   void CopyInStr(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
+  void AnonMmap(size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
+  void CancelCopyIn() override {}
   void CopyOut(uint64_t, std::span<const std::byte>) override {}
+  void CopyOutStr(uint64_t, std::string_view) override {}
   void Raise(int) override {}
   UniqueFd TakeFd() override { return UniqueFd(); }
   void AttachFd(UniqueFd) override {}
@@ -62,7 +65,7 @@ class NoCall final : public Call {
 };
 
 Task<Errno> Wait(CallContext& context, EventLoop& loop, File& file) {
-  co_return co_await Readiness(context, loop, file, POLLIN);
+  co_return co_await Readiness(context, loop, file, POLLIN, kNever);
 }
 
 TEST_F(KernelTest, FileThatContradictsItselfLeavesTheLoopItsTurn) {

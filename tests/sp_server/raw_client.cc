@@ -119,29 +119,30 @@ SyscallResultPayload RawClient::CallResult(uint32_t number, std::initializer_lis
 }
 
 SyscallResultPayload RawClient::Finish(uint64_t reqno, std::string* memory) {
-  while (const std::optional<RawFrame> frame = Receive()) {
-    CopyPayload range;
-    if (frame->header.cls == FrameClass::kRequest) {
-      if (frame->payload.size() < sizeof range) continue;  // RAISE
-      memcpy(&range, frame->payload.data(), sizeof range);
-      if (frame->header.type == FrameType::kCopyIn) {
-        const bool inside =
-            range.addr <= memory->size() && range.len <= memory->size() - range.addr;
-        Send({.reqno = frame->header.reqno,
-              .cls = FrameClass::kResponse,
-              .type = FrameType::kCopyIn},
-             inside ? std::string_view(*memory).substr(range.addr, range.len) : "");
-      } else if (frame->header.type == FrameType::kCopyOut) {
-        memory->resize(std::max<size_t>(memory->size(), range.addr + range.len));
-        memory->replace(range.addr, range.len, frame->payload, sizeof range);
-      }
-    } else if (frame->header.reqno == reqno && frame->header.type == FrameType::kSyscall) {
+  while (!finished_.contains(reqno)) {
+    const std::optional<RawFrame> frame = Receive();
+    if (!frame) return {.error = -1};
+    const FrameHeader& header = frame->header;
+    if (header.cls == FrameClass::kResponse && header.type == FrameType::kSyscall) {
       SyscallResultPayload result;
       memcpy(&result, frame->payload.data(), std::min(sizeof result, frame->payload.size()));
-      return result;
+      finished_[header.reqno] = result;
+    }
+    if (header.cls != FrameClass::kRequest) continue;
+    if (header.type == FrameType::kRaise) raised_.push_back(static_cast<int>(header.u));
+    CopyPayload range;
+    if (frame->payload.size() < sizeof range) continue;
+    memcpy(&range, frame->payload.data(), sizeof range);
+    if (header.type == FrameType::kCopyIn) {
+      const bool inside = range.addr <= memory->size() && range.len <= memory->size() - range.addr;
+      Send({.reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn},
+           inside ? std::string_view(*memory).substr(range.addr, range.len) : "");
+    } else if (header.type == FrameType::kCopyOut) {
+      memory->resize(std::max<size_t>(memory->size(), range.addr + range.len));
+      memory->replace(range.addr, range.len, frame->payload, sizeof range);
     }
   }
-  return {.error = -1};
+  return finished_.extract(reqno).mapped();
 }
 
 }  // namespace rump

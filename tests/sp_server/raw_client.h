@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,8 +45,12 @@ class RawClient {
   // The result of a call that needs no copies.
   SyscallResultPayload CallResult(uint32_t number, std::initializer_list<uint64_t> args);
   // Receives frames up to the response of `reqno`, serving each COPYIN with `memory` (addresses are
-  // offsets into it) and each COPYOUT into it.
+  // offsets into it) and each COPYOUT into it. Responses of other calls are kept for their turn.
   SyscallResultPayload Finish(uint64_t reqno, std::string* memory);
+  // Whether Finish has met the response of `reqno` already.
+  bool HasFinished(uint64_t reqno) const { return finished_.contains(reqno); }
+  // Signals of RAISE frames that Finish has met, in order.
+  const std::vector<int>& raised() const { return raised_; }
   // The descriptor that came last with a frame.
   UniqueFd TakeFd() { return std::move(received_); }
   void Close() { fd_.reset(); }
@@ -57,6 +62,8 @@ class RawClient {
   std::string banner_;
   UniqueFd received_;
   uint64_t next_reqno_ = 1;
+  std::map<uint64_t, SyscallResultPayload> finished_;
+  std::vector<int> raised_;
 };
 
 }  // namespace rump

@@ -70,6 +70,35 @@ TEST(CallMemoryTest, Ioctls) {
   EXPECT_FALSE(CallMemory(unknown).Contains(5000, 1, Access::kRead));
 }
 
+TEST(CallMemoryTest, FixedSizes) {
+  ExpectRange(MakeCall(SYS_uname, {5000}), 5000, 390, Access::kWrite);
+  ExpectRange(MakeCall(SYS_nanosleep, {5000, 7000}), 5000, 16, Access::kRead);
+  ExpectRange(MakeCall(SYS_nanosleep, {5000, 7000}), 7000, 16, Access::kWrite);
+  ExpectRange(MakeCall(SYS_epoll_ctl, {1, 1, 2, 5000}), 5000, 12, Access::kRead);
+  ExpectRange(MakeCall(SYS_pselect6, {0, 0, 0, 0, 5000, 7000}), 7000, 16, Access::kRead);
+  ExpectRange(MakeCall(SYS_select, {0, 0, 0, 0, 5000}), 5000, 16, Access::kWrite, true);
+}
+
+TEST(CallMemoryTest, Arrays) {
+  ExpectRange(MakeCall(SYS_poll, {5000, 10, 0}), 5000, 80, Access::kRead, true);
+  ExpectRange(MakeCall(SYS_epoll_wait, {1, 5000, 10, 0}), 5000, 120, Access::kWrite);
+  for (const uint64_t count : {uint64_t{0}, uint64_t{1} << 40, UINT64_MAX, UINT64_MAX / 8 + 2}) {
+    const Call poll = MakeCall(SYS_poll, {5000, count, 0});
+    EXPECT_FALSE(CallMemory(poll).Contains(5000, 1, Access::kRead)) << count;
+    const Call wait = MakeCall(SYS_epoll_wait, {1, 5000, count, 0});
+    EXPECT_FALSE(CallMemory(wait).Contains(5000, 1, Access::kWrite)) << count;
+  }
+}
+
+TEST(CallMemoryTest, FdSets) {
+  const Call select = MakeCall(SYS_select, {65, 5000, 7000, 9000, 0});
+  for (const uint64_t set : {5000, 7000, 9000}) ExpectRange(select, set, 16, Access::kRead, true);
+  for (const uint64_t count : {uint64_t{0}, UINT64_MAX, uint64_t{1} << 31}) {
+    const Call none = MakeCall(SYS_select, {count, 5000, 0, 0, 0});
+    EXPECT_FALSE(CallMemory(none).Contains(5000, 1, Access::kWrite)) << count;
+  }
+}
+
 TEST(CallMemoryTest, SizeBehindAPointer) {
   socklen_t size = 16;
   const Call call = MakeCall(SYS_accept, {1, 5000, Address(&size)});
@@ -173,6 +202,85 @@ TEST_F(MessageTest, Bad) {
   EXPECT_FALSE(CallMemory(bad_array).Contains(40000, 1, Access::kRead));
   message_.msg_iovlen = SIZE_MAX;
   EXPECT_FALSE(CallMemory(bad_array).Contains(40000, 1, Access::kRead));
+}
+
+class MessageArrayTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kCount = 3;
+
+  MessageArrayTest() {
+    for (uint64_t i = 0; i < kCount; ++i) {
+      parts_[i] = {reinterpret_cast<void*>(Buffer(i)), 100 + i};
+      messages_[i].msg_hdr.msg_name = reinterpret_cast<void*>(NameOf(i));
+      messages_[i].msg_hdr.msg_namelen = 28;
+      messages_[i].msg_hdr.msg_iov = &parts_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+  static uint64_t Buffer(uint64_t i) { return 40000 + 1000 * i; }
+  static uint64_t NameOf(uint64_t i) { return 20000 + 1000 * i; }
+  uint64_t Header(uint64_t i) const { return Address(&messages_[i]); }
+  Call Messages(uint32_t number, uint64_t count = kCount) {
+    return MakeCall(number, {1, Address(messages_), count, 0, 0});
+  }
+
+  iovec parts_[kCount] = {};
+  char gap_[16] = {};
+  mmsghdr messages_[kCount] = {};
+};
+
+TEST_F(MessageArrayTest, Sent) {
+  const Call call = Messages(SYS_sendmmsg);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    ExpectRange(call, Buffer(i), 100 + i, Access::kRead);
+    ExpectRange(call, NameOf(i), 28, Access::kRead);
+    const uint64_t length = Address(&messages_[i].msg_len);
+    CallMemory memory(call);
+    EXPECT_TRUE(memory.Contains(length, 4, Access::kWrite));
+    EXPECT_FALSE(memory.Contains(length - 4, 8, Access::kWrite));
+    EXPECT_FALSE(memory.Contains(Header(i), sizeof(mmsghdr), Access::kWrite));
+    EXPECT_TRUE(memory.Contains(Header(i), sizeof(mmsghdr), Access::kRead));
+  }
+  EXPECT_FALSE(CallMemory(Messages(SYS_sendmmsg, 2)).Contains(Buffer(2), 1, Access::kRead));
+  EXPECT_FALSE(CallMemory(Messages(SYS_sendmmsg, 1025)).Contains(Buffer(0), 1, Access::kRead));
+}
+
+TEST_F(MessageArrayTest, ReceivedInOrder) {
+  const Call call = Messages(SYS_recvmmsg);
+  CallMemory memory(call);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    EXPECT_TRUE(memory.Contains(Buffer(i), 100 + i, Access::kWrite));
+    EXPECT_TRUE(memory.Contains(NameOf(i), 28, Access::kWrite));
+    EXPECT_FALSE(memory.Contains(Buffer(i), 1, Access::kRead));
+    const msghdr& header = messages_[i].msg_hdr;
+    EXPECT_TRUE(memory.Contains(Address(&header.msg_namelen), 4, Access::kWrite));
+    EXPECT_TRUE(memory.Contains(Address(&header.msg_controllen), 20, Access::kWrite));
+    for (const void* pointer :
+         {static_cast<const void*>(&header.msg_name), static_cast<const void*>(&header.msg_iov),
+          static_cast<const void*>(&header.msg_iovlen),
+          static_cast<const void*>(&header.msg_control)}) {
+      EXPECT_FALSE(memory.Contains(Address(pointer), 8, Access::kWrite));
+    }
+  }
+}
+
+TEST_F(MessageArrayTest, ServerCannotWidenWhatItWroteTo) {
+  const Call call = Messages(SYS_recvmmsg);
+  CallMemory memory(call);
+  ASSERT_TRUE(memory.Contains(Address(&messages_[1].msg_hdr.msg_namelen), 4, Access::kWrite));
+  messages_[1].msg_hdr.msg_namelen = 999;
+  EXPECT_FALSE(memory.Contains(NameOf(1), 29, Access::kWrite));
+  EXPECT_FALSE(memory.Contains(NameOf(1), 1, Access::kWrite)) << "closed";
+  EXPECT_FALSE(memory.Contains(Buffer(0), 1, Access::kWrite)) << "and so are those before";
+  EXPECT_FALSE(memory.Contains(Address(&messages_[0].msg_len), 4, Access::kWrite));
+  EXPECT_TRUE(memory.Contains(Buffer(2), 102, Access::kWrite));
+}
+
+TEST_F(MessageArrayTest, Bad) {
+  const Call nowhere = MakeCall(SYS_recvmmsg, {1, kBad, 3, 0, 0});
+  EXPECT_FALSE(CallMemory(nowhere).Contains(5000, 1, Access::kWrite));
+  const Call overflowing = MakeCall(SYS_recvmmsg, {1, UINT64_MAX - 8, 3, 0, 0});
+  EXPECT_FALSE(CallMemory(overflowing).Contains(5000, 1, Access::kWrite));
 }
 
 TEST(UserMemoryTest, StringsEndWhereTheMemoryDoes) {
