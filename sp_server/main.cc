@@ -24,7 +24,7 @@ namespace rump {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: rump_server [-s] [--allow-remote] URL...\n"
+    "Usage: rump_server [-s] [--allow-remote] URL...\n"
     "\n"
     "Runs a kernel with its own processes and TCP/IP stack, and serves it at each URL:\n"
     "  unix://PATH          a unix socket; what librumphijack.so needs\n"
