@@ -71,7 +71,7 @@ std::string_view CommandName(char** argv) {
   HijackConfig config;
   char error[256];
   if (!ParseHijackConfig(Environment(environment, "RUMPHIJACK"), &config, error, sizeof error)) {
-    Complain({"RUMPHIJACK: ", error});
+    Complain({error});
     Exit(1);
   }
   if (!MapProcessPage()) {

@@ -137,7 +137,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const char* const> words)
 
 std::string CommandLineHelp() {
   std::string help =
-      "usage: rump_server [OPTION...] URL...\n"
+      "Usage: rump_server [OPTION...] URL...\n"
       "\n"
       "Runs a kernel with its own processes and TCP/IP stack, and serves it at each URL:\n"
       "  unix://PATH          a unix socket; what librumphijack.so needs\n"

@@ -16,7 +16,12 @@ fail() {
 }
 # Prints a command the way it could be typed, then runs it.
 run() {
-  echo "\$ ${*/#$bin\/tools\/rump/rump}"
+  local word line=
+  for word in "${@/#$bin\/tools\/rump/rump}"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=+-]+$ ]] || word="'$word'"
+    line+=" $word"
+  done
+  printf '$%s\n' "$line"
   "$@"
 }
 # Waits until a command succeeds; gives up when process $1 has ended, or after 20 s.

@@ -24,9 +24,10 @@ def behavior_test(name, srcs, deps = [], size = "small"):
         size = size,
         srcs = ["run_native.sh"],
         args = ["$(location :%s)" % name],
-        data = [":" + name],
-        # A loopback of its own: ports are free, and nobody else's traffic is seen.
-        tags = ["block-network"],
+        data = [
+            ":" + name,
+            "//tests:private_network.sh",
+        ],
     )
     native.sh_test(
         name = name + "_hijacked",
@@ -37,7 +38,7 @@ def behavior_test(name, srcs, deps = [], size = "small"):
             ":" + name,
             "//hijack:librumphijack.so",
             "//sp_server:rump_server",
+            "//tests:private_network.sh",
             "//tools:rump",
         ],
-        tags = ["block-network"],
     )

@@ -1,4 +1,6 @@
 #!/bin/bash
 # Runs a behaviour test on the host kernel.
 set -euo pipefail
+# shellcheck source=tests/private_network.sh
+source tests/private_network.sh
 exec "$1"

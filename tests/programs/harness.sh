@@ -18,6 +18,8 @@
 # $tmp is a directory for the script's files. After the script everything that it started is stopped,
 # and the server checked and halted.
 set -euo pipefail
+# shellcheck source=tests/private_network.sh
+source tests/private_network.sh
 
 readonly mode=$1
 # shellcheck disable=SC2034

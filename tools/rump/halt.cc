@@ -54,7 +54,9 @@ const Command kHaltCommand = {
     .synopsis = "",
     .summary = "Stops a server.",
     .description =
-        "Waits until the server has closed its connections. Its clients lose their sockets.\n",
+        "Waits until the server has closed its connections. Its clients lose their sockets, but "
+        "they\n"
+        "do not end: end them first, since some try forever.\n",
     .options = kOptions,
     .run = Run,
 };
