@@ -353,15 +353,42 @@ Errno TcpSocket::Listen(int backlog) {
 
 void TcpSocket::SetAcceptDebt(size_t connections) {
   accept_debt_ = static_cast<int>(connections);
-  if (state_ == State::kListening) UpdateBacklog();
+  if (state_ != State::kListening) return;
+  UpdateBacklog();
+  InviteWaiting();
 }
 
 // lwIP drops a SYN when as many connections are half open as its backlog says: that is the room
 // that our queue has left. A backlog of n lets n + 1 in.
 void TcpSocket::UpdateBacklog() {
   const int room = backlog_ + 1 - static_cast<int>(accepted_.size()) - accept_debt_;
+  if (room <= 0) was_full_ = true;
   reinterpret_cast<tcp_pcb_listen*>(pcb_)->backlog =
       static_cast<u8_t>(std::clamp(room, 0, kMaxHalfOpen));
+}
+
+// Lets peers on this host that met a full queue try again, as many as there is room for, those that
+// have waited longest first. Their own timers tick for all of them at once, so that of a crowd only
+// a queue's worth got in every time, with seconds in between.
+void TcpSocket::InviteWaiting() {
+  const size_t room = reinterpret_cast<tcp_pcb_listen*>(pcb_)->backlog;
+  if (!was_full_ || room == 0) return;
+  std::vector<tcp_pcb*> waiting;
+  for (tcp_pcb* pcb = tcp_active_pcbs; pcb != nullptr; pcb = pcb->next) {
+    if (pcb->state == SYN_SENT && pcb->remote_port == port_use_->port && pcb->unacked != nullptr &&
+        stack_->IsLocal(pcb->remote_ip)) {
+      waiting.push_back(pcb);
+    }
+  }
+  was_full_ = waiting.size() > room;
+  // lwIP's list has the youngest first.
+  for (auto pcb = waiting.rbegin();
+       pcb != waiting.rend() && pcb < waiting.rbegin() + static_cast<ptrdiff_t>(room); ++pcb) {
+    // This is no sign of a lost packet: the timer goes on as it was.
+    const u8_t retransmits = (*pcb)->nrtx;
+    tcp_rexmit_rto(*pcb);
+    (*pcb)->nrtx = retransmits;
+  }
 }
 
 Result<std::shared_ptr<Socket>> TcpSocket::Accept(SocketAddress* peer) {
@@ -370,6 +397,7 @@ Result<std::shared_ptr<Socket>> TcpSocket::Accept(SocketAddress* peer) {
   std::shared_ptr<TcpSocket> socket = std::move(accepted_.front());
   accepted_.pop_front();
   UpdateBacklog();
+  InviteWaiting();
   if (peer != nullptr) *peer = ToSocketAddress(domain(), socket->remote_);
   return std::shared_ptr<Socket>(std::move(socket));
 }

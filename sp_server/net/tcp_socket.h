@@ -95,6 +95,7 @@ class TcpSocket final : public StreamSocket {
   void Close(bool reset);
   void StopListening();
   void UpdateBacklog();
+  void InviteWaiting();
   void OnClosed();
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
@@ -120,6 +121,7 @@ class TcpSocket final : public StreamSocket {
   std::deque<std::shared_ptr<TcpSocket>> accepted_;
   int backlog_ = 0;
   int accept_debt_ = 0;
+  bool was_full_ = false;  // peers may have been turned away since they were last invited
 };
 
 }  // namespace rump
