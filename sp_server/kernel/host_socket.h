@@ -56,8 +56,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void Run();
 
  private:
-  // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only names
-  // and options are left to ask for.
+  // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only
+  // names and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
 
   void OnReady(uint32_t mask) override;
