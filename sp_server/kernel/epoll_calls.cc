@@ -30,8 +30,9 @@ Result<std::shared_ptr<EpollFile>> GetEpoll(CallContext& context) {
 }
 
 Result<uint64_t> Create(CallContext& context, bool close_on_exec) {
+  BuiltinKernel& kernel = context.kernel();
   const Result<int> fd = context.process().fds.Add(
-      std::make_shared<EpollFile>(&context.kernel().loop()), close_on_exec);
+      std::make_shared<EpollFile>(&kernel.loop(), kernel.memory()), close_on_exec);
   if (!fd.ok()) return fd.error();
   return static_cast<uint64_t>(*fd);
 }

@@ -50,6 +50,8 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
   if (arg.file->AsSocket() != nullptr) {
     co_return co_await SendData(context, arg, std::move(buffers), nullptr, 0);
   }
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(std::min<uint64_t>(buffers.left(), kWriteChunk))) co_return Errno(ENOMEM);
   std::vector<std::byte> chunk;
   size_t written = 0;  // of chunk
   do {
@@ -91,7 +93,7 @@ Result<uint64_t> DuplicateTo(CallContext& context, int from, int to, bool close_
 
 SyscallTask MakePipeFds(CallContext& context, int flags) {
   if ((flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0) co_return Errno(EINVAL);
-  auto [reader, writer] = MakePipe(flags & O_NONBLOCK);
+  auto [reader, writer] = MakePipe(flags & O_NONBLOCK, context.kernel().memory());
   FdTable& fds = context.process().fds;
   const bool close_on_exec = (flags & O_CLOEXEC) != 0;
   const Result<int> read_fd = fds.Add(std::move(reader), close_on_exec);
@@ -209,6 +211,8 @@ SyscallTask SysIoctl(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   const uint64_t request = context.arg(1);
+  Share share(context.kernel().memory());
+  if (!share.Grow(IoctlSize(request))) co_return Errno(ENOMEM);
   std::vector<std::byte> memory(IoctlSize(request));
   const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
   if (!copied.ok()) co_return copied;

@@ -75,11 +75,13 @@ std::string HostObjects::NameOf(uint64_t id) {
   return name;
 }
 
-Result<HostPair> HostObjects::MakePair(bool fill) {
+Result<HostPair> HostObjects::MakePair(bool fill, const std::shared_ptr<Budget>& owner) {
   if (objects_.size() >= max_objects_) return Errno(ENFILE);
+  Share share(owner);
+  if (!share.Grow(1)) return Errno(EMFILE);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
-  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1])};
+  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = std::move(share)};
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string name = NameOf(next_id_);
@@ -104,14 +106,14 @@ Result<HostPair> HostObjects::MakePair(bool fill) {
 std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
   const uint64_t id = next_id_++;
   const bool connected = socket->type() == SOCK_STREAM && pair->junk == 0;
-  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), *pair, std::move(pair->s),
-                                             connected);
+  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), pair, connected);
   objects_.emplace(id, object);
   return object;
 }
 
-Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket) {
-  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM);
+Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket,
+                                                 const std::shared_ptr<Budget>& owner) {
+  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM, owner);
   if (!pair.ok()) return pair.error();
   std::shared_ptr<HostSocket> object = Adopt(std::move(socket), &*pair);
   return Created{std::move(object), std::move(pair->c)};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/host_socket.h"
 #include "sp_server/loop/event_loop.h"
 
@@ -31,11 +32,12 @@ class HostObjects final : private EventLoop::Poller {
     std::shared_ptr<HostSocket> object;
     UniqueFd c;
   };
-  // Puts `socket` behind a new pair. ENFILE, EMFILE, or socketpair(2)'s errors.
-  Result<Created> Create(std::shared_ptr<Socket> socket);
+  // Puts `socket` behind a new pair, which counts as one of `owner`'s: EMFILE if it has no more.
+  // ENFILE, or socketpair(2)'s errors.
+  Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.
-  Result<HostPair> MakePair(bool fill);
+  Result<HostPair> MakePair(bool fill, const std::shared_ptr<Budget>& owner);
   std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);
 
   // nullptr for an unknown id.

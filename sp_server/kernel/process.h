@@ -10,8 +10,11 @@
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/fd_table.h"
+#include "sp_server/kernel/limits.h"
 #include "sp_server/server/kernel_interface.h"
 
 namespace rump {
@@ -25,6 +28,11 @@ inline constexpr Pid kInitPid = 1;
 // Shared by its client's session and by the calls in flight, which outlive the session by the
 // moment that they need to end.
 struct Process {
+  // `fd_entries`: see FdTable.
+  Process(const KernelLimits& limits, std::shared_ptr<Budget> fd_entries)
+      : fds(limits.process_files, std::move(fd_entries)),
+        objects_made(std::make_shared<Budget>(limits.process_objects)) {}
+
   Pid pid = 0;
   Pid ppid = kInitPid;
   std::string command;
@@ -33,6 +41,8 @@ struct Process {
   // fork or proved to hold them. Added to by BuiltinKernel::AllowObject; some are gone already.
   std::unordered_set<uint64_t> objects;
   size_t prune_objects_at = 64;
+  // What objects that the process makes come out of.
+  const std::shared_ptr<Budget> objects_made;
   const ClientInfo* client = nullptr;
   // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
   uint64_t pending_signals = 0;

@@ -51,6 +51,8 @@ SyscallTask Accept(CallContext& context, int flags) {
   SocketAddress peer;
   std::optional<Deadline> deadline;
   for (;;) {
+    // A connection that there is no descriptor for stays in the queue.
+    if (const Errno full = context.process().fds.CheckRoom(); !full.ok()) co_return full;
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
       (*accepted)->set_flags(O_RDWR | ((flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
@@ -185,6 +187,8 @@ SyscallTask SysSetsockopt(CallContext& context) {
   if (!arg.ok()) co_return arg.error();
   const uint64_t size = context.arg(4);
   if (size > kMaxOption) co_return Errno(EINVAL);
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(size)) co_return Errno(ENOMEM);
   std::vector<std::byte> value(size);
   const Errno copied = co_await CopyInBytes(context, context.arg(3), value);
   if (!copied.ok()) co_return copied;

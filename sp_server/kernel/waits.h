@@ -175,6 +175,9 @@ inline size_t LookAt(std::span<PolledFile> files) {
 // is interrupted. Yields whether there is any sense in looking and waiting again.
 class AnyReadiness final : private Wait {
  public:
+  // What a wait holds for each file, its PolledFile aside.
+  static constexpr size_t kBytesPerFile = sizeof(Waiter) + 2 * sizeof(uint64_t);
+
   // `files` must live until the wait is over.
   AnyReadiness(CallContext& context, EventLoop& loop, std::span<const PolledFile> files,
                Deadline deadline)
@@ -207,6 +210,8 @@ class AnyReadiness final : private Wait {
     AnyReadiness* wait = nullptr;
     uint32_t mask = 0;
   };
+
+  static_assert(sizeof(Entry) == kBytesPerFile);
 
   const std::span<const PolledFile> files_;
   std::vector<Entry> waiters_;

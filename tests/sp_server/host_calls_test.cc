@@ -82,7 +82,7 @@ class HostCallsTest : public testing::Test {
     return UniqueFd(fd);
   }
 
-  ServerThread server_{{}, /*max_host_objects=*/8};
+  ServerThread server_{{}, {.objects = 8}};
   RawClient client_{server_.path()};
 };
 
