@@ -2,6 +2,7 @@
 #ifndef SP_SERVER_KERNEL_PROCESS_H_
 #define SP_SERVER_KERNEL_PROCESS_H_
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,13 @@ struct Process {
   std::function<void()> on_drained;
 };
 
+// The descriptor in an argument's slot; -1, which none has, for one that no int stands in. An
+// object's id must not pass for the descriptor that is its lower half.
+inline int DescriptorIn(uint64_t slot) {
+  const auto value = static_cast<int64_t>(slot);
+  return value >= INT_MIN && value <= UINT32_MAX ? static_cast<int>(slot) : -1;
+}
+
 // What can wait inside a call, and be told to stop waiting.
 class Interruptible {
  public:
@@ -81,6 +89,7 @@ class CallContext {
   Call& call() const { return *call_; }
   uint64_t arg(size_t i) const { return call_->arg(i); }
   int int_arg(size_t i) const { return static_cast<int>(call_->arg(i)); }
+  int fd_arg(size_t i) const { return DescriptorIn(call_->arg(i)); }
 
   bool interrupted() const { return interrupted_; }
   // Makes the call's present wait, and all later ones, end with EINTR.
