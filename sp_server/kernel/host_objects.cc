@@ -126,11 +126,12 @@ std::shared_ptr<HostSocket> HostObjects::Find(uint64_t id) const {
 
 void HostObjects::Release(uint64_t id) {
   auto it = objects_.find(id);
-  if (it != objects_.end() && it->second->HostClosed()) objects_.erase(it);
+  if (it != objects_.end() && it->second->Finished()) objects_.erase(it);
 }
 
-void HostObjects::SweepClosed() {
-  std::erase_if(objects_, [](const auto& entry) { return entry.second->HostClosed(); });
+void HostObjects::SweepFinished() {
+  if (std::exchange(swept_, true)) return;
+  std::erase_if(objects_, [](const auto& entry) { return entry.second->Finished(); });
 }
 
 void HostObjects::WatchDead(uint64_t id) {
@@ -152,6 +153,7 @@ void HostObjects::Schedule(std::shared_ptr<HostSocket> object) {
 }
 
 EventLoop::Clock::duration HostObjects::Poll() {
+  swept_ = false;
   std::vector<std::shared_ptr<HostSocket>> ready;
   ready.swap(ready_);
   budget_ = std::clamp(kMaxBudget * kBusyPumps / std::max<size_t>(ready.size(), 1), kMinBudget,

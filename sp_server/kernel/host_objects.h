@@ -44,10 +44,11 @@ class HostObjects final : private EventLoop::Poller {
   std::shared_ptr<HostSocket> Find(uint64_t id) const;
   size_t count() const { return objects_.size(); }
 
-  // Frees `id` if no C is left.
+  // Frees `id` if it is finished.
   void Release(uint64_t id);
-  // Frees every object that no program holds any more, also those whose events are still to come.
-  void SweepClosed();
+  // Frees every object that is finished, also those whose events are still to come; once in a turn
+  // of the loop, since it asks the host about each.
+  void SweepFinished();
 
   // For HostSocket.
   EventLoop& loop() { return *loop_; }
@@ -76,6 +77,7 @@ class HostObjects final : private EventLoop::Poller {
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   std::vector<uint64_t> dead_;
+  bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).
   struct alignas(4096) Page {
     std::byte bytes[4096];

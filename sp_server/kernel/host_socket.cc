@@ -93,6 +93,11 @@ bool HostSocket::HostClosed() const {
               offsetof(sockaddr_un, sun_path) + name.size()) == 0;
 }
 
+bool HostSocket::Finished() const {
+  // A connection's pump finds out by itself.
+  return (state_ != State::kConnected || pump_.host_eof()) && HostClosed();
+}
+
 void HostSocket::Run() {
   scheduled_ = false;
   switch (state_) {

@@ -52,12 +52,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 
-  // Whether no C is open in any process any more.
-  bool HostClosed() const;
+  // Whether no C is open in any process any more, nor has one left bytes that are still to be sent.
+  bool Finished() const;
   // Does what S and the socket are ready for. Called by HostObjects.
   void Run();
 
  private:
+  // Whether no C is open in any process any more.
+  bool HostClosed() const;
   // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only
   // names and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };

@@ -126,8 +126,11 @@ SyscallTask SysBind(CallContext& context) {
   if (!copied.ok()) co_return copied;
   Errno error = arg->socket->Bind(address);
   if (error == Errno(EADDRINUSE)) {
-    // The port may be that of a program that has just ended, whose hang-up is still to be read.
-    context.kernel().objects().SweepClosed();
+    // The port may be that of a program that has just ended, whose hang-up is still to be read. All
+    // calls that want to know are answered by one look, in the turn after the one that they came
+    // in.
+    co_await NextTurn(context, context.kernel().loop());
+    context.kernel().objects().SweepFinished();
     error = arg->socket->Bind(address);
   }
   co_return Plain(error);

@@ -218,6 +218,19 @@ class AnyReadiness final : private Wait {
   bool ready_ = false;
 };
 
+// co_await NextTurn(...): until the loop's next turn.
+class NextTurn final : private Wait {
+ public:
+  NextTurn(CallContext& context, EventLoop& loop) : Wait(context, loop, kNever) {}
+
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    Suspend(handle);
+    WakeNextTurn();
+  }
+  void await_resume() const {}
+};
+
 // co_await Sleep(...): until the deadline. EINTR when the call is interrupted.
 class Sleep final : private Wait {
  public:

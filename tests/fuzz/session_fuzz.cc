@@ -285,7 +285,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // Their ends, what these set off, and what that set off.
   host.Run(8);
   if (host.server.clients() != 0) abort();
-  host.kernel.objects().SweepClosed();
+  host.kernel.objects().SweepFinished();
   if (host.kernel.objects().count() != 0) abort();
   return 0;
 }
