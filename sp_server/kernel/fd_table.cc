@@ -4,6 +4,10 @@
 #include <utility>
 
 namespace rump {
+namespace {
+// Entries that a table may keep memory for without having them.
+constexpr size_t kSpare = 64;
+}  // namespace
 
 FdTable::FdTable(size_t max_fds, std::shared_ptr<Budget> entries)
     : max_fds_(static_cast<int>(std::min<size_t>(max_fds, kMaxFds))), share_(std::move(entries)) {}
@@ -27,7 +31,7 @@ void FdTable::Trim() {
   while (!entries_.empty() && entries_.back().file == nullptr) entries_.pop_back();
   share_.Shrink(before - entries_.size());
   // What is no entry any more must not cost memory that nobody counts.
-  if (entries_.size() < entries_.capacity() / 4) entries_.shrink_to_fit();
+  if (entries_.capacity() > kSpare + 2 * entries_.size()) entries_.shrink_to_fit();
 }
 
 Result<int> FdTable::MakeRoom(int min) {
