@@ -17,7 +17,8 @@ SyscallTask SysHostSocket(CallContext& context) {
   Result<std::shared_ptr<Socket>> socket =
       context.kernel().families().Create(domain, context.int_arg(1), context.int_arg(2), O_RDWR);
   if (!socket.ok()) co_return socket.error();
-  Result<HostObjects::Created> created = context.kernel().objects().Create(*std::move(socket));
+  Result<HostObjects::Created> created =
+      context.kernel().objects().Create(*std::move(socket), context.process().objects_made);
   if (!created.ok()) co_return created.error();
   context.kernel().AllowObject(context.process(), created->object->id());
   context.call().AttachFd(std::move(created->c));

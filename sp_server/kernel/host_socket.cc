@@ -44,16 +44,17 @@ bool SendRecord(int s, const AcceptRecord& record, int c) {
 }  // namespace
 
 HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-                       const HostPair& pair, UniqueFd s, bool connected)
+                       HostPair* pair, bool connected)
     : objects_(objects),
       id_(id),
       socket_(std::move(socket)),
-      c_cookie_(pair.c_cookie),
-      s_(std::move(s)),
+      c_cookie_(pair->c_cookie),
+      share_(std::move(pair->share)),
+      s_(std::move(pair->s)),
       state_(connected                        ? State::kConnected
              : socket_->type() == SOCK_STREAM ? State::kFresh
                                               : State::kDatagram),
-      junk_(pair.junk) {
+      junk_(pair->junk) {
   socket_->waiters().Add(this);
   // Edge-triggered: a pump that the stack has no room for must not spin on a readable S.
   (void)objects_->loop().Watch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
@@ -90,6 +91,11 @@ bool HostSocket::HostClosed() const {
   memcpy(address.sun_path, name.data(), name.size());
   return bind(probe.get(), reinterpret_cast<const sockaddr*>(&address),
               offsetof(sockaddr_un, sun_path) + name.size()) == 0;
+}
+
+bool HostSocket::Finished() const {
+  // A connection's pump finds out by itself.
+  return (state_ != State::kConnected || pump_.host_eof()) && HostClosed();
 }
 
 void HostSocket::Run() {
@@ -134,7 +140,7 @@ void HostSocket::RunListening() {
   // As natively, a backlog of n admits n + 1.
   const size_t limit = std::min(backlog_ + 1, kRecordsAhead);
   while (records < limit && (socket_->Poll() & POLLIN) != 0) {
-    Result<HostPair> pair = objects_->MakePair(/*fill=*/false);
+    Result<HostPair> pair = objects_->MakePair(/*fill=*/false, share_.budget());
     if (!pair.ok()) {
       RetryLater();
       break;

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/socket.h"
 #include "sp_server/kernel/stream_pump.h"
 #include "sp_server/loop/event_loop.h"
@@ -24,16 +25,17 @@ struct HostPair {
   UniqueFd c;
   uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
   size_t junk = 0;        // bytes that fill C's send direction
+  Share share;            // what the owner's limit counts
 };
 
 class HostSocket final : public std::enable_shared_from_this<HostSocket>,
                          private Waiter,
                          private EventLoop::Watcher {
  public:
-  // `objects` outlives this. `pair` has its C still; the creator gives it away after construction.
-  // `connected`: the stream is one that accept made.
-  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-             const HostPair& pair, UniqueFd s, bool connected);
+  // `objects` outlives this. Takes all of `pair` but its C, which the creator gives away after
+  // construction. `connected`: the stream is one that accept made.
+  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket, HostPair* pair,
+             bool connected);
   ~HostSocket() override;
 
   uint64_t id() const { return id_; }
@@ -50,12 +52,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 
-  // Whether no C is open in any process any more.
-  bool HostClosed() const;
+  // Whether no C is open in any process any more, nor has one left bytes that are still to be sent.
+  bool Finished() const;
   // Does what S and the socket are ready for. Called by HostObjects.
   void Run();
 
  private:
+  // Whether no C is open in any process any more.
+  bool HostClosed() const;
   // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only
   // names and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
@@ -79,6 +83,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   const uint64_t id_;
   const std::shared_ptr<Socket> socket_;
   const uint64_t c_cookie_;
+  const Share share_;
   UniqueFd s_;
   State state_;
   size_t junk_;

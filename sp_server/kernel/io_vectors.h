@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
@@ -25,7 +26,8 @@ class ClientBuffers {
   ClientBuffers() = default;
   ClientBuffers(uint64_t addr, uint64_t size) : buffers_{{addr, size}}, total_(size) {}
 
-  // Copies `count` iovecs in. EINVAL for too many, or for more bytes than a call can return.
+  // Copies `count` iovecs in. EINVAL for too many, or for more bytes than a call can return;
+  // ENOMEM.
   static Task<Result<ClientBuffers>> FromIovecs(CallContext& context, uint64_t addr,
                                                 uint64_t count);
 
@@ -41,6 +43,7 @@ class ClientBuffers {
 
  private:
   std::vector<ClientBuffer> buffers_;
+  Share memory_;         // of a copied array
   size_t index_ = 0;     // of the buffer that is next
   uint64_t offset_ = 0;  // into it
   uint64_t passed_ = 0;

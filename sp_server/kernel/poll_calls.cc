@@ -17,6 +17,8 @@ namespace {
 
 // Bytes of the kernel's sigset_t, which calls with a mask have to name.
 constexpr uint64_t kSigsetSize = 8;
+// What a call holds for each file that it waits for.
+constexpr size_t kWatchBytes = sizeof(pollfd) + sizeof(PolledFile) + AnyReadiness::kBytesPerFile;
 
 // Looks at `files`, waits, looks again. Returns how many are ready, 0 when the deadline has come.
 SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadline deadline) {
@@ -32,7 +34,9 @@ SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadlin
 
 SyscallTask PollDescriptors(CallContext& context, Deadline deadline) {
   const uint64_t count = context.arg(1);
-  if (count > FdTable::kMaxFds) co_return Errno(EINVAL);
+  if (count > static_cast<uint64_t>(context.process().fds.max_fds())) co_return Errno(EINVAL);
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(count * kWatchBytes)) co_return Errno(ENOMEM);
   std::vector<pollfd> fds(count);
   const Errno copied =
       co_await CopyInBytes(context, context.arg(0), std::as_writable_bytes(std::span(fds)));
@@ -79,7 +83,9 @@ constexpr std::array<uint32_t, kSets> kSetEvents = {
 // The sets are arguments 1 to 3.
 SyscallTask SelectDescriptors(CallContext& context, Deadline deadline) {
   if (context.int_arg(0) < 0) co_return Errno(EINVAL);
-  const int count = std::min(context.int_arg(0), FdTable::kMaxFds);
+  const int count = std::min(context.int_arg(0), context.process().fds.max_fds());
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(kSets * FdSetSize(count))) co_return Errno(ENOMEM);
   std::array<std::vector<uint64_t>, kSets> sets;
   for (size_t set = 0; set < kSets; ++set) {
     sets[set].resize(FdSetSize(count) / sizeof(uint64_t));
@@ -98,6 +104,7 @@ SyscallTask SelectDescriptors(CallContext& context, Deadline deadline) {
     if (events == 0) continue;
     Result<std::shared_ptr<File>> file = context.process().fds.Get(fd);
     if (!file.ok()) co_return file.error();
+    if (!memory.Grow(kWatchBytes)) co_return Errno(ENOMEM);
     files.push_back({.file = *std::move(file), .events = events, .revents = 0});
     numbers.push_back(fd);
   }

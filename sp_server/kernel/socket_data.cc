@@ -144,6 +144,8 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
   const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
   if (!stream && buffers.left() > kSendChunk) co_return Errno(EMSGSIZE);
   std::optional<Deadline> deadline;
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(std::min<uint64_t>(buffers.left(), kSendChunk))) co_return Errno(ENOBUFS);
   std::vector<std::byte> chunk;
   size_t sent = 0;  // of chunk
   do {

@@ -120,7 +120,7 @@ Result<FileArg> GetFile(CallContext& context, uint64_t fd) {
     if (!object.ok()) return object.error();
     return FileArg{(*object)->socket_ptr(), *object};
   }
-  Result<std::shared_ptr<File>> file = context.process().fds.Get(static_cast<int>(fd));
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(DescriptorIn(fd));
   if (!file.ok()) return file.error();
   return FileArg{*file, nullptr};
 }

@@ -175,6 +175,9 @@ inline size_t LookAt(std::span<PolledFile> files) {
 // is interrupted. Yields whether there is any sense in looking and waiting again.
 class AnyReadiness final : private Wait {
  public:
+  // What a wait holds for each file, its PolledFile aside.
+  static constexpr size_t kBytesPerFile = sizeof(Waiter) + 2 * sizeof(uint64_t);
+
   // `files` must live until the wait is over.
   AnyReadiness(CallContext& context, EventLoop& loop, std::span<const PolledFile> files,
                Deadline deadline)
@@ -208,9 +211,24 @@ class AnyReadiness final : private Wait {
     uint32_t mask = 0;
   };
 
+  static_assert(sizeof(Entry) == kBytesPerFile);
+
   const std::span<const PolledFile> files_;
   std::vector<Entry> waiters_;
   bool ready_ = false;
+};
+
+// co_await NextTurn(...): until the loop's next turn.
+class NextTurn final : private Wait {
+ public:
+  NextTurn(CallContext& context, EventLoop& loop) : Wait(context, loop, kNever) {}
+
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    Suspend(handle);
+    WakeNextTurn();
+  }
+  void await_resume() const {}
 };
 
 // co_await Sleep(...): until the deadline. EINTR when the call is interrupted.

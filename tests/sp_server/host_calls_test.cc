@@ -82,7 +82,7 @@ class HostCallsTest : public testing::Test {
     return UniqueFd(fd);
   }
 
-  ServerThread server_{{}, /*max_host_objects=*/8};
+  ServerThread server_{{}, {.objects = 8}};
   RawClient client_{server_.path()};
 };
 
@@ -146,6 +146,24 @@ TEST_F(HostCallsTest, ReleaseFreesThePortOnlyWithoutADescriptor) {
   EXPECT_EQ(Bind(client_, second.object, &port), 0);
 }
 
+// Many binds in one turn of the loop: whoever closed before one of them was sent is out of its way.
+TEST_F(HostCallsTest, BindMeetsNobodyWhoHasClosed) {
+  HostSocketEnds first = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, first.object, &port), 0);
+  const HostSocketEnds second = NewSocket(client_);
+  const HostSocketEnds third = NewSocket(client_);
+  constexpr int kCalls = 20;
+  std::string memory = Address(port);
+  std::vector<uint64_t> calls;
+  for (int i = 0; i < kCalls; ++i) {
+    calls.push_back(client_.SendCall(SYS_bind, {third.object, 0, sizeof(sockaddr_in)}));
+  }
+  for (const uint64_t call : calls) EXPECT_EQ(client_.Finish(call, &memory).error, EADDRINUSE);
+  first.c.reset();
+  EXPECT_EQ(Bind(client_, second.object, &port), 0);
+}
+
 TEST_F(HostCallsTest, OneObjectTooManyIsEnfile) {
   std::vector<HostSocketEnds> sockets;
   for (int i = 0; i < 8; ++i) sockets.push_back(NewSocket(client_));
@@ -170,6 +188,42 @@ TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error, ESOCKTNOSUPPORT);
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, IPPROTO_UDP}).error,
             EPROTONOSUPPORT);
+}
+
+// What a program has written before it closed is its peer's, whatever others ask for.
+TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  HostSocketEnds writer = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, writer.object, port, kHostConnectNotify), 0);
+  const UniqueFd reader = Accept(listener.c);
+  // Until neither the stack nor the descriptor takes more.
+  const std::string chunk(64 * 1024, 'x');
+  size_t written = 0;
+  constexpr int kTurns = 100;
+  for (int turns = 0; turns < kTurns;) {
+    const ssize_t n = send(writer.c.get(), chunk.data(), chunk.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    turns = n > 0 ? 0 : turns + 1;
+    if (n > 0) written += static_cast<size_t>(n);
+    client_.CallResult(SYS_getpid, {});
+  }
+  writer.c.reset();
+  RawClient other(server_.path());
+  ASSERT_TRUE(other.Guest("other"));
+  EXPECT_EQ(other.CallResult(kSysHostRelease, {writer.object}).error, 0);
+  const HostSocketEnds late = NewSocket(other);
+  EXPECT_EQ(Bind(other, late.object, &port), EADDRINUSE);
+  size_t received = 0;
+  std::string buffer(chunk.size(), '\0');
+  for (;;) {
+    const ssize_t n = recv(reader.get(), buffer.data(), buffer.size(), 0);
+    ASSERT_GE(n, 0);
+    if (n == 0) break;
+    received += static_cast<size_t>(n);
+  }
+  EXPECT_EQ(received, written);
 }
 
 TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {

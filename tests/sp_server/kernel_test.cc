@@ -24,7 +24,7 @@ class KernelTest : public testing::Test {
  protected:
   EventLoop loop_;
   BuiltinKernel kernel_{&loop_, [] {}};
-  const std::shared_ptr<Process> process_ = std::make_shared<Process>();
+  const std::shared_ptr<Process> process_ = std::make_shared<Process>(KernelLimits(), nullptr);
 };
 
 TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
@@ -32,7 +32,7 @@ TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
   Result<std::shared_ptr<Socket>> socket =
       kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
   ASSERT_TRUE(socket.ok());
-  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket));
+  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket), nullptr);
   ASSERT_TRUE(live.ok());
   const uint64_t id = live->object->id();
   kernel_.AllowObject(*process_, id);
