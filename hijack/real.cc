@@ -39,6 +39,7 @@ constinit RealFunctions real = {
 #include "hijack/entries.inc"
 #undef ENTRY
     EarlyFork,
+    nullptr,
 };
 
 void ResolveRealFunctions() {
@@ -51,6 +52,7 @@ void ResolveRealFunctions() {
 #include "hijack/entries.inc"
 #undef ENTRY
   resolve(&real.fork, "fork");
+  resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 
 long KernelResult(long libc_result) { return libc_result == -1 ? -errno : libc_result; }

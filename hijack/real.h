@@ -1,5 +1,4 @@
-// libc's own functions behind the symbols that we interpose. What may block is called through
-// these, so that libc's cancellation points stay where they are.
+// libc's own functions behind the symbols that we interpose, for the calls that are the host's.
 #ifndef HIJACK_REAL_H_
 #define HIJACK_REAL_H_
 
@@ -15,6 +14,8 @@ struct RealFunctions {
 #include "hijack/entries.inc"
 #undef ENTRY
   pid_t (*fork)();
+  // pthread_setcanceltype(3), or nullptr before it is known.
+  int (*set_cancel_type)(int type, int* old_type);
 };
 
 // Works from the first instruction on: until ResolveRealFunctions the members make the plain system

@@ -1,0 +1,21 @@
+// Entry by rewriting libc: its system calls lead to the dispatcher, whoever calls libc.
+#ifndef HIJACK_REWRITING_H_
+#define HIJACK_REWRITING_H_
+
+#include <stddef.h>
+
+namespace rump::hijack {
+
+struct Rewriting {
+  size_t sites = 0;
+  bool from_table = false;  // rather than by a scan
+  // Why libc was left as it is, or nullptr.
+  const char* failure = nullptr;
+};
+
+// For the library's constructor, once.
+Rewriting RewriteLibc();
+
+}  // namespace rump::hijack
+
+#endif  // HIJACK_REWRITING_H_
