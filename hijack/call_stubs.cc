@@ -1,5 +1,7 @@
 #include "hijack/call_stubs.h"
 
+#include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -19,7 +21,9 @@ PIECE(rumphijack_gate_Always)
 PIECE(rumphijack_gate_Bytes)
 PIECE(rumphijack_gate_Host)
 PIECE(rumphijack_gate_Named)
+PIECE(rumphijack_gate_NoDup)
 PIECE(rumphijack_gate_Number)
+PIECE(rumphijack_gate_Plain)
 PIECE(rumphijack_leave_stub)
 #undef PIECE
 }
@@ -42,7 +46,8 @@ struct StubCall {
 };
 
 static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kHost) == 1 &&
-                  static_cast<int>(FdKind::kConnected) == 2,
+                  static_cast<int>(FdKind::kConnected) == 2 &&
+                  offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 && F_DUPFD_CLOEXEC == 1030,
               "gates.S knows them as well");
 
 // The program's own sockets come through the symbols first. libc's are of nscd and syslog, which

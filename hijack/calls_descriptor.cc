@@ -35,20 +35,24 @@ class Departure {
     fd_cache.Forget(fd);
   }
 
+  bool concerns_server() const { return object_ > 0; }
+
   void Report() const {
-    if (object_ > 0) session.Request(-1, static_cast<uint64_t>(object_), kSysHostRelease);
+    if (concerns_server()) session.Request(-1, static_cast<uint64_t>(object_), kSysHostRelease);
   }
 
  private:
   long object_ = 0;
 };
 
-long Close(int fd) {
-  if (session.Owns(fd)) return -EBADF;
+// kPass: the host may close `fd`, and nobody has to be told.
+Outcome Close(int fd) {
+  if (session.Owns(fd)) return Done(-EBADF);
   const Departure departure(fd);
+  if (!departure.concerns_server()) return kPass;
   const long r = RawSyscall(SYS_close, fd);
   if (r == 0) departure.Report();
-  return r;
+  return Done(r);
 }
 
 // `dup` gives `fd` the number `target`, too.
@@ -93,7 +97,7 @@ long CloseRange(unsigned first, unsigned last, int flags) {
 
 }  // namespace
 
-Outcome CallClose(const Args& args) { return Done(Close(args.fd())); }
+Outcome CallClose(const Args& args) { return Close(args.fd()); }
 
 Outcome CallCloseRange(const Args& args) {
   return Done(CloseRange(args.get<unsigned>(0), args.get<unsigned>(1), args.get<int>(2)));

@@ -12,11 +12,13 @@
 // Where the gates jump to: behind the jmp, which has five bytes.
 #define ASK(end) end + 5
 
-// fd_cache.h; call_stubs.cc compares them.
+// fd_cache.h, and of <sys/socket.h> and <fcntl.h>; call_stubs.cc compares them.
 #define SLOTS 65536
 #define KIND_MASK 7
 #define HOST 1
 #define CONNECTED 2
+#define CONTROL_SIZE 40
+#define F_DUPFD_CLOEXEC 1030
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
 
@@ -65,6 +67,23 @@ PIECE rumphijack_gate_Named
         test    %r8, %r8
         jne     ASK(rumphijack_gate_Named_end)
 rumphijack_gate_Named_end:
+
+PIECE rumphijack_gate_Plain
+        test    %rsi, %rsi
+        je      ASK(rumphijack_gate_Plain_end)
+        cmpq    $0, CONTROL_SIZE(%rsi)
+        jne     ASK(rumphijack_gate_Plain_end)
+        LOOK_UP rumphijack_gate_Plain_end
+        cmp     $HOST, %ecx
+        jne     ASK(rumphijack_gate_Plain_end)
+rumphijack_gate_Plain_end:
+
+PIECE rumphijack_gate_NoDup
+        test    %esi, %esi
+        je      ASK(rumphijack_gate_NoDup_end)
+        cmp     $F_DUPFD_CLOEXEC, %esi
+        je      ASK(rumphijack_gate_NoDup_end)
+rumphijack_gate_NoDup_end:
 
 // For syscall(3): which call it is, is in rax.
 PIECE rumphijack_gate_Number

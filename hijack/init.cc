@@ -85,6 +85,7 @@ bool ParseEntry(std::string_view text, Entry* entry) {
 void EnterByRewriting(Entry entry, bool verbose) {
   const Rewriting rewriting = RewriteLibc();
   if (rewriting.failure == nullptr) {
+    libc_leads_back = rewriting.complete;
     if (verbose) {
       Complain({"libc is rewritten, by ",
                 rewriting.from_table ? "the table for it" : "what a scan has found in it"});

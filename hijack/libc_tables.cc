@@ -5,24 +5,18 @@
 namespace rump::hijack {
 namespace {
 
-// The sites of one libc.
-struct LibcTable {
-  std::span<const uint8_t> build_id;
-  std::span<const CallSite> sites;
-};
-
 #include "tools/libc_sites/libc_tables.inc"
 
 }  // namespace
 
-std::span<const CallSite> FindLibcTable(std::span<const uint8_t> build_id) {
+const LibcTable* FindLibcTable(std::span<const uint8_t> build_id) {
   for (const LibcTable& table : kLibcTables) {
     if (table.build_id.size() == build_id.size() &&
         memcmp(table.build_id.data(), build_id.data(), build_id.size()) == 0) {
-      return table.sites;
+      return &table;
     }
   }
-  return {};
+  return nullptr;
 }
 
 }  // namespace rump::hijack

@@ -10,8 +10,14 @@
 
 namespace rump::hijack {
 
-// Empty for a libc that is not known.
-std::span<const CallSite> FindLibcTable(std::span<const uint8_t> build_id);
+struct LibcTable {
+  std::span<const uint8_t> build_id;
+  std::span<const CallSite> sites;
+  bool complete;  // nothing is missing
+};
+
+// nullptr for a libc that is not known.
+const LibcTable* FindLibcTable(std::span<const uint8_t> build_id);
 
 }  // namespace rump::hijack
 

@@ -42,6 +42,8 @@ constinit RealFunctions real = {
     nullptr,
 };
 
+constinit bool libc_leads_back = false;
+
 void ResolveRealFunctions() {
   const auto resolve = [](auto* function, const char* name) {
     if (void* found = dlsym(RTLD_NEXT, name)) {

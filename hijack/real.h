@@ -22,6 +22,9 @@ struct RealFunctions {
 // call, as constructors of other libraries may run before ours.
 extern RealFunctions real;
 
+// Whether all of libc's functions have been rewritten to lead to the dispatcher themselves.
+extern bool libc_leads_back;
+
 // Looks the functions up behind us in the search order. Once, from the library's constructor.
 void ResolveRealFunctions();
 

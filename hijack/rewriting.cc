@@ -73,13 +73,15 @@ bool IsUntouched(const CallSite& site, const uint8_t* base) {
 }
 
 // Decides what is rewritten. Returns why nothing can be, or nullptr.
-const char* FindSites(Plan* plan, bool* from_table) {
+const char* FindSites(Plan* plan, Rewriting* result) {
   if (!IsSingleThreaded()) return "the program has threads already";
   if (!FindLoadedLibc(&plan->libc)) return "libc is not found";
   const LoadedLibc& libc = plan->libc;
-  plan->sites = FindLibcTable(libc.build_id);
-  *from_table = !plan->sites.empty();
-  if (plan->sites.empty()) {
+  if (const LibcTable* const table = FindLibcTable(libc.build_id); table != nullptr) {
+    plan->sites = table->sites;
+    result->from_table = true;
+    result->complete = table->complete;
+  } else {
     static CallSite scanned[kMaxScanned];
     const auto code_address = static_cast<uint32_t>(libc.code.data() - libc.base);
     plan->sites = {scanned, ScanForSites(libc.code, code_address, scanned, kMaxScanned)};
@@ -127,7 +129,7 @@ const char* WriteAllJumps(const Plan& plan) {
 Rewriting RewriteLibc() {
   Rewriting result;
   Plan plan;
-  result.failure = FindSites(&plan, &result.from_table);
+  result.failure = FindSites(&plan, &result);
   if (result.failure == nullptr) result.failure = WriteStubs(&plan);
   if (result.failure == nullptr) result.failure = WriteAllJumps(plan);
   if (result.failure != nullptr && plan.stubs != nullptr) {

@@ -9,6 +9,7 @@ namespace rump::hijack {
 struct Rewriting {
   size_t sites = 0;
   bool from_table = false;  // rather than by a scan
+  bool complete = false;    // no call that the library takes is missing
   // Why libc was left as it is, or nullptr.
   const char* failure = nullptr;
 };

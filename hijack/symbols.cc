@@ -1,6 +1,7 @@
 // The symbols that take libc's place in the program: each decides cheaply whether a socket of ours
 // may be concerned, and leads to the dispatcher if so.
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -80,18 +81,25 @@ Outcome DispatchCall(const Args& args) {
   }
 }
 
+// Whether libc's own function leads to the dispatcher. Sockets are asked for here in any case:
+// libc's function does not tell those of the program from its own.
+template <long kNumber>
+bool LibcLeadsBack() {
+  return kNumber != SYS_socket && libc_leads_back;
+}
+
 }  // namespace
 
 // Under names of their own to the compiler, as libc's headers declare the others. The second half
 // is a function apart, so that the first is a compare and a jump without a stack frame.
-#define ENTRY(gate, type, name, number, parameters, arguments, ...)                     \
-  [[gnu::noinline]] static type Dispatched_##name parameters {                          \
-    const Outcome outcome = DispatchCall<number>(MakeArgs(__VA_ARGS__));                \
-    return outcome.handled ? LibcResult<type>(outcome.result) : real.name arguments;    \
-  }                                                                                     \
-  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name); \
-  type Hijacked_##name parameters {                                                     \
-    return gate ? real.name arguments : Dispatched_##name arguments;                    \
+#define ENTRY(gate, type, name, number, parameters, arguments, ...)                             \
+  [[gnu::noinline]] static type Dispatched_##name parameters {                                  \
+    const Outcome outcome = DispatchCall<number>(MakeArgs(__VA_ARGS__));                        \
+    return outcome.handled ? LibcResult<type>(outcome.result) : real.name arguments;            \
+  }                                                                                             \
+  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name);         \
+  type Hijacked_##name parameters {                                                             \
+    return LibcLeadsBack<number>() || gate ? real.name arguments : Dispatched_##name arguments; \
   }
 #include "hijack/entries.inc"
 #undef ENTRY

@@ -1,6 +1,7 @@
 // System calls that no call of the program's shows: libc makes them by itself, or syscall(2) does.
 #include <netdb.h>
 #include <nss.h>
+#include <pthread.h>
 #include <resolv.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -62,9 +63,34 @@ TEST(Stdio, TheEndOfAStreamClosesItsSocket) {
   EXPECT_THAT(bind(next.get(), Addr(address), sizeof address), Succeeds());
 }
 
+// What fgets(3) holds is given back when the thread is unwound, through whatever is in between.
+TEST(Stdio, CanBeCancelledInsideAStream) {
+  auto [fd, peer] = UdpPair();
+  FILE* const stream = fdopen(fd.release(), "r");
+  pthread_t thread{};
+  const auto read_line = [](void* stream) -> void* {
+    char line[16];
+    return fgets(line, sizeof line, static_cast<FILE*>(stream));
+  };
+  ASSERT_EQ(pthread_create(&thread, nullptr, read_line, stream), 0);
+  // Until the thread has the stream.
+  while (ftrylockfile(stream) == 0) {
+    funlockfile(stream);
+    sched_yield();
+  }
+  pthread_cancel(thread);
+  void* result = nullptr;
+  ASSERT_EQ(pthread_join(thread, &result), 0);
+  EXPECT_EQ(result, PTHREAD_CANCELED);
+  ASSERT_EQ(send(peer.get(), "a\n", 2, 0), 2);
+  char line[16] = "";
+  EXPECT_STREQ(fgets(line, sizeof line, stream), "a\n");
+  fclose(stream);
+}
+
 TEST(Syscall, MakesAndUsesSockets) {
   const Fd a(static_cast<int>(syscall(SYS_socket, AF_INET, SOCK_DGRAM, 0)));
-  const Fd b(static_cast<int>(syscall(SYS_socket, AF_INET, SOCK_DGRAM, 0)));
+  const Fd b(socket(AF_INET, SOCK_DGRAM, 0));
   sockaddr_in to = Loopback(0);
   ASSERT_THAT(syscall(SYS_bind, b.get(), &to, sizeof to), Succeeds());
   to = Loopback(PortOf(b));

@@ -41,6 +41,7 @@ int Main(int argc, char** argv) {
     std::cerr << "usage: libc_sites LIBC...\n";
     return 2;
   }
+  std::string tables;
   for (int i = 1; i < argc; ++i) {
     const auto libc = ReadLibc(argv[i]);
     if (!libc.has_value()) return 1;
@@ -51,10 +52,10 @@ int Main(int argc, char** argv) {
                 << refused.reason << "\n";
     }
     WriteTable(*libc, found.sites, i);
+    tables += "    {kBuildId" + std::to_string(i) + ", kSites" + std::to_string(i) +
+              (found.refused.empty() ? ", true},\n" : ", false},\n");
   }
-  std::cout << "constexpr LibcTable kLibcTables[] = {\n";
-  for (int i = 1; i < argc; ++i) std::cout << "    {kBuildId" << i << ", kSites" << i << "},\n";
-  std::cout << "};\n";
+  std::cout << "constexpr LibcTable kLibcTables[] = {\n" << tables << "};\n";
   return 0;
 }
 
