@@ -32,6 +32,8 @@ namespace rump::hijack {
 namespace {
 
 constexpr size_t kNumbers = 512;
+// Where a stub has the address that unwinding goes on with.
+constexpr size_t kReturnAddress = 120;
 
 constexpr std::array<bool, kNumbers> DispatchedNumbers() {
   std::array<bool, kNumbers> dispatched = {};
@@ -96,8 +98,6 @@ class CodeWriter {
     Copy(jump);
   }
 
-  const uint8_t* at() const { return at_; }
-
  private:
   // From the end of the instruction, which is that of the distance.
   void Distance(const uint8_t* target) {
@@ -111,7 +111,7 @@ class CodeWriter {
 
 }  // namespace
 
-size_t WriteStub(const CallSite& site, const uint8_t* base, uint8_t* stub) {
+void WriteStub(const CallSite& site, const uint8_t* base, uint8_t* stub) {
   const uint8_t* const syscall = base + site.address;
   CodeWriter code(stub);
   code.Copy({syscall - site.displaced, site.displaced});
@@ -119,7 +119,8 @@ size_t WriteStub(const CallSite& site, const uint8_t* base, uint8_t* stub) {
   code.Jump(syscall);
   code.LoadRcx(syscall + kSyscallSize);
   code.Copy(PIECE(rumphijack_leave_stub));
-  return static_cast<size_t>(code.at() - stub);
+  const uint8_t* const return_address = syscall + kSyscallSize;
+  memcpy(stub + kReturnAddress, &return_address, sizeof return_address);
 }
 
 void WriteJumps(const CallSite& site, uint8_t* base, const uint8_t* stub) {

@@ -21,6 +21,10 @@
 #define F_DUPFD_CLOEXEC 1030
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
+#define RETURN_ADDRESS 120
+// call_stubs.h
+#define STUB_SIZE 128
+#define MAX_STUBS 256
 
 // What fd_cache knows of the descriptor in edi, into ecx.
 .macro LOOK_UP end
@@ -153,5 +157,20 @@ rumphijack_enter:
         jmp     *%rcx
         .cfi_endproc
         .size   rumphijack_enter, . - rumphijack_enter
+
+// Whoever is interrupted in a stub is unwound as if libc were still at the system call: the frame is
+// libc's, and the address to go on with is in the stub's last eight bytes.
+        .section .text.rumphijack_stubs, "ax", @progbits
+        .globl  rumphijack_stubs
+        .hidden rumphijack_stubs
+        .p2align 12
+rumphijack_stubs:
+        .cfi_startproc
+        .cfi_def_cfa %rsp, 0
+        // DW_CFA_expression of rip (16), 7 bytes: DW_OP_breg16 0, DW_OP_const1s -STUB_SIZE,
+        // DW_OP_and, DW_OP_plus_uconst RETURN_ADDRESS
+        .cfi_escape 0x10, 16, 7, 0x80, 0, 0x09, -STUB_SIZE, 0x1a, 0x23, RETURN_ADDRESS
+        .zero   MAX_STUBS * STUB_SIZE
+        .cfi_endproc
 
         .section .note.GNU-stack, "", @progbits

@@ -2,12 +2,9 @@
 #ifndef HIJACK_REWRITING_H_
 #define HIJACK_REWRITING_H_
 
-#include <stddef.h>
-
 namespace rump::hijack {
 
 struct Rewriting {
-  size_t sites = 0;
   bool from_table = false;  // rather than by a scan
   bool complete = false;    // no call that the library takes is missing
   // Why libc was left as it is, or nullptr.

@@ -6,8 +6,9 @@
 namespace rump {
 namespace {
 
-bool IsRax(ZydisRegister reg) {
-  return ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg) == ZYDIS_REGISTER_RAX;
+// Whether `part` is `reg` or a part of it.
+bool Is(ZydisRegister part, ZydisRegister reg) {
+  return ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, part) == reg;
 }
 
 bool IsBranch(const ZydisDecodedInstruction& decoded) {
@@ -51,7 +52,9 @@ Instruction Describe(uint64_t address, const ZydisDecodedInstruction& decoded,
   for (int i = 0; i < decoded.operand_count; ++i) {
     if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
     if ((operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) == 0) continue;
-    if (!IsRax(operands[i].reg.value)) continue;
+    // Whoever unwinds a thread that is cancelled would look for the frame in the wrong place.
+    if (Is(operands[i].reg.value, ZYDIS_REGISTER_RSP)) instruction.movable = false;
+    if (!Is(operands[i].reg.value, ZYDIS_REGISTER_RAX)) continue;
     instruction.writes_rax = true;
     if (i == 0) instruction.rax = LoadedNumber(decoded, operands);
   }
