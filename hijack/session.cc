@@ -88,7 +88,11 @@ long Session::NewSocket(int domain, int type, int protocol) {
 }
 
 long Session::Fork() {
-  if (!connected() || !OwnMemory()) return KernelResult(real.fork());
+  if (!connected() || !OwnMemory()) {
+    const long pid = KernelResult(real.fork());
+    if (pid == 0) OwnMemory();
+    return pid;
+  }
   const SignalBlock block;
   PreforkCookie cookie;
   bool copied;
@@ -97,6 +101,8 @@ long Session::Fork() {
     copied = connection_.Prefork(&cookie) == 0;
   }
   const long pid = KernelResult(real.fork());
+  // While it cannot be a child on this memory that asks first.
+  if (pid == 0) OwnMemory();
   if (!copied) return pid;
   if (pid == 0) {
     // A fork handler of the program may have connected already, as a new process.

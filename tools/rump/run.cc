@@ -135,6 +135,9 @@ Variables:
   RUMP_SERVER    URL of the server
   RUMPHIJACK     what is hijacked: socket=all, or socket= and families (inet, inet6, local), each
                  perhaps after "no", between colons; socket=all:nolocal if not set
+  RUMPHIJACK_ENTRY    how: rewrite (of libc, in memory), symbols, or auto, if not set: rewrite
+                      where that is possible
+  RUMPHIJACK_VERBOSE  if not empty, programs say on stderr how they are hijacked
 )",
     .options = kOptions,
     .failure_status = kOwnFailure,
