@@ -122,6 +122,8 @@ class ServerInfo {
   virtual size_t clients() const = 0;
   // Forked processes that wait to be claimed.
   virtual size_t preforks() const = 0;
+  // Bits of Extension that clients are offered.
+  virtual uint32_t extensions() const = 0;
   virtual const ServerCounters& counted() const = 0;
 };
 

@@ -275,7 +275,8 @@ bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> 
     HandleSyscall(header, *call);
   } else if (std::holds_alternative<PreforkRequest>(message)) {
     return HandlePrefork(header);
-  } else if (const auto* cancel = std::get_if<CancelRequest>(&message)) {
+  } else if (const auto* cancel = std::get_if<CancelRequest>(&message);
+             cancel != nullptr && (server_->options().extensions & kExtensionCancel) != 0) {
     HandleCancel(*cancel);
   } else {
     SendError(header, WireError::kMalformedRequest);

@@ -84,7 +84,7 @@ class Client {
     received_.clear();
     copyins_.clear();
     in_banner_ = true;
-    host_->server.AddClient(UniqueFd(ends[1]), "fuzz");
+    host_->server.AddClient(UniqueFd(ends[1]), {"fuzz", /*trusted=*/true});
   }
 
   void SendBytes(const std::string& bytes) {
