@@ -59,7 +59,12 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
   (void)objects_->loop().Watch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
 }
 
-HostSocket::~HostSocket() { objects_->loop().Unwatch(s_.get(), this); }
+HostSocket::~HostSocket() { CloseS(); }
+
+void HostSocket::CloseS() {
+  objects_->loop().Unwatch(s_.get(), this);
+  objects_->loop().closer().CloseStream(std::move(s_), /*own=*/junk_);
+}
 
 void HostSocket::OnReady(uint32_t) { Schedule(); }
 
@@ -239,7 +244,8 @@ void HostSocket::BecomeConnected() {
 
 void HostSocket::RunConnected() {
   auto& stream = static_cast<StreamSocket&>(*socket_);
-  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget())) {
+  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
+                    objects_->loop().closer())) {
     case StreamPump::Outcome::kMore:
       return Schedule();
     case StreamPump::Outcome::kHostGone:
@@ -256,8 +262,7 @@ void HostSocket::RunConnected() {
 }
 
 void HostSocket::Die() {
-  objects_->loop().Unwatch(s_.get(), this);
-  s_.reset();
+  CloseS();
   state_ = State::kDead;
   objects_->WatchDead(id_);
 }

@@ -73,6 +73,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Puts the readiness byte on S if there is something to receive and no byte is out.
   void MirrorReadiness();
   void Die();
+  void CloseS();
   size_t UnacceptedRecords() const;
 
   HostObjects* const objects_;

@@ -172,6 +172,7 @@ StatisticsReport BuiltinKernel::ReportStatistics() const {
   }
   report.processes = processes_.size();
   report.objects = objects_.count();
+  report.closing = loop_->closer().pending();
   report.calls = call_counts_;
   return report;
 }

@@ -35,6 +35,7 @@ struct StatisticsReport {
   ServerCounters counted;
   size_t processes = 0;
   size_t objects = 0;
+  size_t closing = 0;  // descriptors of clients whose close is under way; see FdCloser
   // By row of AllSyscalls(), and one more for all numbers that have no row.
   std::span<const CallCount> calls;
 };

@@ -68,7 +68,9 @@ class Call {
   virtual void CopyOutStr(uint64_t addr, std::string_view text) = 0;
   // Makes the client raise `signo` on itself.
   virtual void Raise(int signo) = 0;
-  // Takes the descriptor that came with the request ("hostfd"); invalid if none did.
+  // Takes the descriptor that came with the request ("hostfd"); invalid if none did. To be called
+  // before SystemCall returns, which drops it otherwise. The client has made it: whoever does not
+  // know what it is gives it to EventLoop::closer.
   virtual UniqueFd TakeFd() = 0;
   // Gives a descriptor to go with the response ("hostfd").
   virtual void AttachFd(UniqueFd fd) = 0;

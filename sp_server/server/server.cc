@@ -63,7 +63,9 @@ absl::Status Server::Listen(const std::string& url) {
 
 void Server::AddClient(UniqueFd socket, Peer peer) {
   const bool refused = clients() >= options_.max_clients;
-  if (refused && refused_ >= kMaxRefused) return;
+  if (refused && refused_ >= kMaxRefused) {
+    return loop_->closer().CloseStream(std::move(socket));
+  }
   auto session = std::make_unique<Session>(this, std::move(socket), std::move(peer), refused);
   Session* key = session.get();
   sessions_.emplace(key, std::move(session));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sp_server/loop/receive_fds.h"
 #include "sp_server/server/server.h"
 
 namespace rump {
@@ -15,8 +16,6 @@ namespace {
 
 // What an idle connection keeps for input; more only while a longer frame is on its way.
 constexpr size_t kInputBuffer = 4096;
-// Descriptors that one recvmsg takes.
-constexpr size_t kFdsPerReceive = 4;
 // An output buffer that grew beyond this is given back once it is empty.
 constexpr size_t kOutputKept = 64 * 1024;
 
@@ -33,8 +32,12 @@ std::span<const std::byte> BytesOf(const auto& object) {
 
 class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
  public:
-  SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args)
-      : session_(session), reqno_(header.reqno), entry_(session->calls_.emplace(reqno_, this)) {
+  SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args,
+              UniqueFd fd)
+      : session_(session),
+        reqno_(header.reqno),
+        entry_(session->calls_.emplace(reqno_, this)),
+        request_fd_(std::move(fd)) {
     number_ = header.u;
     nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
     memcpy(args_, args.data(), nargs_ * sizeof(uint64_t));
@@ -85,12 +88,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
                      {});
   }
 
-  UniqueFd TakeFd() override {
-    if (session_ == nullptr || session_->received_fds_.empty()) return UniqueFd();
-    UniqueFd fd = std::move(session_->received_fds_.front());
-    session_->received_fds_.pop_front();
-    return fd;
-  }
+  UniqueFd TakeFd() override { return std::move(request_fd_); }
 
   void AttachFd(UniqueFd fd) override { fd_ = std::move(fd); }
 
@@ -137,7 +135,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   const uint64_t reqno_;
   const CallMap::iterator entry_;
   uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
-  UniqueFd fd_;
+  UniqueFd request_fd_;
+  UniqueFd fd_;  // goes with the response
 };
 
 Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
@@ -155,6 +154,11 @@ Session::~Session() {
   *alive_ = false;
   server_->loop()->Unwatch(socket_.get(), this);
   Detach();
+  FdCloser& closer = server_->loop()->closer();
+  for (PendingFd& received : received_fds_) closer.Close(std::move(received.fd));
+  // The client sees the end at once, even if the close takes long.
+  shutdown(socket_.get(), SHUT_WR);
+  closer.CloseStream(std::move(socket_));
 }
 
 void Session::Detach() {
@@ -187,30 +191,50 @@ bool Session::Receive() {
     input_end_ -= input_begin_;
     input_begin_ = 0;
   }
-  iovec iov{input_.data() + input_end_, input_.size() - input_end_};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kFdsPerReceive)];
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  const ssize_t n = recvmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  std::vector<UniqueFd> fds;
+  const ssize_t n = ReceiveWithFds(socket_.get(), std::span(input_).subspan(input_end_), &fds);
   if (n < 0) return errno == EAGAIN || errno == EINTR;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      received_fds_.emplace_back(fd);
-    }
-  }
   if (n == 0) return false;
-  if (received_fds_.size() > server_->options().limits.received_fds) return false;
   input_end_ += n;
   bytes_moved_ += n;
   server_->counters().bytes_in += n;
-  return ParseFrames();
+  return KeepFds(std::move(fds)) && ParseFrames();
+}
+
+bool Session::KeepFds(std::vector<UniqueFd> fds) {
+  if (fds.empty()) return true;
+  FdCloser& closer = server_->loop()->closer();
+  const bool wanted = (server_->options().extensions & kExtensionHostFd) != 0;
+  const uint64_t last = input_position_ + (input_end_ - input_begin_) - 1;
+  for (UniqueFd& fd : fds) {
+    if (wanted) {
+      received_fds_.push_back({last, std::move(fd)});
+    } else {
+      closer.Close(std::move(fd));
+    }
+  }
+  if (closer.full()) {
+    fprintf(stderr,
+            "rump_server: client %s sent descriptors while earlier ones do not close: "
+            "disconnected\n",
+            peer_.description.c_str());
+    return false;
+  }
+  return received_fds_.size() <= server_->options().limits.received_fds;
+}
+
+UniqueFd Session::TakeFrameFd() {
+  UniqueFd first;
+  while (!received_fds_.empty() && received_fds_.front().position < input_position_) {
+    UniqueFd fd = std::move(received_fds_.front().fd);
+    received_fds_.pop_front();
+    if (first.valid()) {
+      server_->loop()->closer().Close(std::move(fd));
+    } else {
+      first = std::move(fd);
+    }
+  }
+  return first;
 }
 
 bool Session::ParseFrames() {
@@ -225,7 +249,12 @@ bool Session::ParseFrames() {
       break;
     }
     input_begin_ += header.len;
-    if (!HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize))) return false;
+    input_position_ += header.len;
+    frame_fd_ = TakeFrameFd();
+    const bool goes_on = HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize));
+    // It is for this frame alone: the next one must not be taken for its sender.
+    server_->loop()->closer().Close(std::move(frame_fd_));
+    if (!goes_on) return false;
   }
   if (input_begin_ == input_end_) {
     input_begin_ = input_end_ = 0;
@@ -367,7 +396,9 @@ void Session::HandleSyscall(const FrameHeader& header, const SyscallRequest& req
   if (calls_.size() >= server_->options().limits.calls_in_flight) {
     return SendError(header, WireError::kTryAgain);
   }
-  process_->SystemCall(std::make_shared<SessionCall>(this, header, request.args));
+  const auto call = std::make_shared<SessionCall>(this, header, request.args, std::move(frame_fd_));
+  process_->SystemCall(call);
+  frame_fd_ = call->TakeFd();
 }
 
 void Session::HandleCancel(const CancelRequest& request) {

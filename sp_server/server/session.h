@@ -29,7 +29,7 @@ struct SessionLimits {
   size_t calls_in_flight = 4096;
   // Bytes waiting to be read by the client; beyond them the client is cut off.
   size_t output_bytes = 16 << 20;
-  // Descriptors received and not yet taken by a call; beyond them the client is cut off.
+  // Descriptors received with one frame; beyond them the client is cut off.
   size_t received_fds = 16;
 };
 
@@ -57,7 +57,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   };
   // By the reqno that the client gave. It need not be unique: that harms the client alone.
   using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
-  // A descriptor that goes out with the output byte at `position` (counted from the first ever).
+  // A descriptor that goes with the byte at `position` of the output or of the input, counted from
+  // the first ever.
   struct PendingFd {
     uint64_t position;
     UniqueFd fd;
@@ -66,6 +67,10 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   void OnEvents(uint32_t events) override;
   // Each of these returns false when the connection must end (once its output is written).
   bool Receive();
+  // Keeps the descriptors that came with the input so far for the frame that they belong to.
+  bool KeepFds(std::vector<UniqueFd> fds);
+  // The first one that came with the input up to the end of the frame just parsed.
+  UniqueFd TakeFrameFd();
   bool ParseFrames();
   bool HandleFrame(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload);
@@ -101,7 +106,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   std::vector<std::byte> input_;
   size_t input_begin_ = 0;
   size_t input_end_ = 0;
-  std::deque<UniqueFd> received_fds_;
+  uint64_t input_position_ = 0;  // of input_[input_begin_]
+  std::deque<PendingFd> received_fds_;
+  UniqueFd frame_fd_;  // came with the frame that is being handled
 
   std::vector<std::byte> output_;
   size_t output_begin_ = 0;

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "protocol/syscalls.h"
 #include "sp_server/loop/unique_fd.h"
+#include "tests/sp_server/lingering_socket.h"
 #include "tests/sp_server/raw_client.h"
 #include "tests/sp_server/server_thread.h"
 
@@ -23,6 +24,33 @@ struct HostSocketEnds {
   uint64_t object = 0;
   UniqueFd c;
 };
+
+// The bytes of a call's frame.
+std::string CallFrame(uint64_t reqno, uint32_t number, std::vector<uint64_t> args = {}) {
+  const FrameHeader header{.len = kHeaderSize + args.size() * sizeof(uint64_t),
+                           .reqno = reqno,
+                           .type = FrameType::kSyscall,
+                           .u = number};
+  std::string frame(kHeaderSize, '\0');
+  EncodeHeader(header, reinterpret_cast<std::byte*>(frame.data()));
+  return frame.append(reinterpret_cast<const char*>(args.data()), args.size() * sizeof(uint64_t));
+}
+
+void SendWithFds(int socket, std::string bytes, const std::vector<int>& fds) {
+  iovec iov{bytes.data(), bytes.size()};
+  std::string control(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control.data();
+  msg.msg_controllen = control.size();
+  cmsghdr* rights = CMSG_FIRSTHDR(&msg);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
+  (void)!sendmsg(socket, &msg, MSG_NOSIGNAL);
+}
 
 class HostCallsTest : public testing::Test {
  protected:
@@ -155,14 +183,141 @@ TEST_F(HostCallsTest, OneObjectTooManyIsEnfile) {
   EXPECT_TRUE(NewSocket(client_).c.valid());
 }
 
-TEST_F(HostCallsTest, UnusedDescriptorsCutTheClientOff) {
+TEST_F(HostCallsTest, DescriptorsOfAFrameAreBounded) {
+  const size_t limit = SessionLimits().received_fds;
+  const std::string frame = CallFrame(1, SYS_getpid);
+  SendWithFds(client_.fd(), frame, std::vector<int>(limit, 0));
+  std::string memory;
+  EXPECT_EQ(client_.Finish(1, &memory).error, 0);
+  constexpr size_t kMostOfAMessage = 253;
+  for (const size_t count : {limit + 1, kMostOfAMessage}) {
+    RawClient client(server_.path());
+    ASSERT_TRUE(client.Guest());
+    SendWithFds(client.fd(), frame, std::vector<int>(count, 0));
+    EXPECT_TRUE(client.AtEnd()) << count;
+  }
+  // No frame is ever finished.
+  RawClient slow(server_.path());
+  ASSERT_TRUE(slow.Guest());
+  const FrameHeader header{.len = kMaxFrame, .reqno = 2, .type = FrameType::kSyscall};
+  SendWithFds(slow.fd(), {reinterpret_cast<const char*>(&header), sizeof header}, {0});
+  for (size_t i = 0; i < limit; ++i) SendWithFds(slow.fd(), "x", {0});
+  EXPECT_TRUE(slow.AtEnd());
+}
+
+TEST_F(HostCallsTest, UnusedDescriptorsAreDropped) {
+  std::string memory;
+  for (size_t i = 0; i < 3 * SessionLimits().received_fds; ++i) {
+    EXPECT_EQ(client_.Finish(client_.SendCall(SYS_getpid, {}, 0), &memory).error, 0);
+  }
+}
+
+TEST_F(HostCallsTest, DescriptorOfARefusedCallIsNotTheNextOnes) {
+  ServerOptions options;
+  options.limits.calls_in_flight = 1;
+  const ServerThread busy(options);
+  RawClient owner(busy.path());
+  ASSERT_TRUE(owner.Guest("owner"));
+  const HostSocketEnds socket = NewSocket(owner);
+  RawClient heir(busy.path());
+  ASSERT_TRUE(heir.Guest("heir"));
+  std::string memory(64, '\0');
+  ASSERT_EQ(heir.Finish(heir.SendCall(SYS_pipe, {0}), &memory).error, 0);
+  const uint64_t read = heir.SendCall(SYS_read, {0, 0, 8});
+  const uint64_t refused = heir.SendCall(kSysHostProve, {socket.object}, 0);
+  const std::optional<RawFrame> answer = heir.Receive();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.reqno, refused);
+  EXPECT_EQ(answer->header.u, static_cast<uint32_t>(WireError::kTryAgain));
+  heir.Send({.reqno = 700, .type = FrameType::kCancel},
+            {reinterpret_cast<const char*>(&read), sizeof read});
+  EXPECT_EQ(heir.Finish(read, &memory).error, EINTR);
+  const uint64_t proof = heir.SendCall(kSysHostProve, {socket.object}, socket.c.get());
+  EXPECT_EQ(heir.Finish(proof, &memory).error, 0);
+}
+
+// Descriptors that block whoever closes them, dropped in every way there is.
+class BlockingCloseTest : public HostCallsTest {
+ protected:
+  // What statistics say of descriptors that are being closed.
+  std::string Closing() {
+    std::string report;
+    const auto kind = static_cast<uint64_t>(QueryKind::kStatisticsJson);
+    const uint64_t reqno = client_.SendCall(kSysQuery, {kind, 1, 64 * 1024, 0});
+    EXPECT_EQ(client_.Finish(reqno, &report).error, 0);
+    const size_t at = report.find("\"closing\":");
+    return at == std::string::npos ? "" : report.substr(at, report.find(',', at) - at);
+  }
+  // The server's answers stay prompt while the close of socket_ blocks.
+  void ExpectClosingAside() {
+    // Until the server has met it.
+    while (Closing() == "\"closing\":0") {
+    }
+    EXPECT_EQ(Closing(), "\"closing\":1");
+    RawClient other(server_.path());
+    EXPECT_TRUE(other.Guest());
+    EXPECT_EQ(Closing(), "\"closing\":1");
+    socket_.Drain();
+    while (Closing() != "\"closing\":0") {
+    }
+  }
+  // Sends `frame`, and with its start the socket, of which nothing is left here when the frame is
+  // complete.
+  void SendSocketWith(RawClient& client, std::string frame) {
+    SendWithFds(client.fd(), frame.substr(0, 1), {socket_.fd.get()});
+    socket_.fd.reset();
+    client.SendBytes(frame.substr(1));
+  }
+
+  LingeringSocket socket_;
+  RawClient sender_{server_.path()};
+};
+
+TEST_F(BlockingCloseTest, OfACallThatHasNoUseForIt) {
+  ASSERT_TRUE(sender_.Guest());
+  SendSocketWith(sender_, CallFrame(1, SYS_getpid));
+  std::string memory;
+  EXPECT_EQ(sender_.Finish(1, &memory).error, 0);
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAProofThatIsNone) {
+  ASSERT_TRUE(sender_.Guest());
   const HostSocketEnds socket = NewSocket(client_);
-  for (int i = 0; i < 20; ++i) {
-    client_.Send({.reqno = 1, .type = FrameType::kSyscall, .u = SYS_getpid}, {}, socket.c.get());
-  }
-  while (client_.Receive().has_value()) {
-  }
-  EXPECT_TRUE(RawClient(server_.path()).Guest());
+  SendSocketWith(sender_, CallFrame(1, kSysHostProve, {socket.object}));
+  std::string memory;
+  EXPECT_EQ(sender_.Finish(1, &memory).error, EBADF);
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAClientThatHangsUp) {
+  SendWithFds(sender_.fd(), "x", {socket_.fd.get()});
+  socket_.fd.reset();
+  sender_.Close();
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAClientWithoutAHandshake) {
+  SendSocketWith(sender_, CallFrame(1, SYS_getpid));
+  EXPECT_TRUE(sender_.Receive().has_value());
+  EXPECT_TRUE(sender_.AtEnd());
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfOneInAStream) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds stream = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, stream.object, port, kHostConnectNotify), 0);
+  const UniqueFd accepted = Accept(listener.c);
+  SendWithFds(stream.c.get(), "hello", {socket_.fd.get()});
+  socket_.fd.reset();
+  std::string got(5, '\0');
+  EXPECT_EQ(recv(accepted.get(), got.data(), got.size(), MSG_WAITALL), 5);
+  EXPECT_EQ(got, "hello");
+  ExpectClosingAside();
 }
 
 TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
