@@ -34,6 +34,8 @@ SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buf
     co_return co_await ReceiveData(context, arg, std::move(buffers), 0, nullptr);
   }
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return room;
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     const Result<size_t> n = arg.file->Read(ScratchBuffer().first(size));
     if (n.ok()) {

@@ -21,6 +21,8 @@ constexpr uint64_t kSigsetSize = 8;
 // Looks at `files`, waits, looks again. Returns how many are ready, 0 when the deadline has come.
 SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadline deadline) {
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return room;
     if (const size_t ready = LookAt(files); ready > 0) co_return uint64_t{ready};
     const bool again = co_await AnyReadiness(context, context.kernel().loop(), files, deadline);
     if (again) continue;

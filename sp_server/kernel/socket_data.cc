@@ -111,6 +111,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
   // Nothing was asked of the stream, so there is nothing to wait for.
   if (stream && buffers.left() == 0) co_return uint64_t{0};
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : room;
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     Result<Received> r = socket.Receive(ScratchBuffer().first(size), flags & ~kCallFlags);
     // A peek that finds nothing has met a stale byte, which the client then takes.

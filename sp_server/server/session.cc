@@ -80,6 +80,25 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
                      std::as_bytes(std::span(with_nul.c_str(), with_nul.size() + 1)));
   }
 
+  bool HasOutputRoom() const override {
+    // Nobody passes those that wait.
+    return session_ == nullptr || (session_->output_queue_.empty() && session_->HasOutputRoom());
+  }
+
+  void AwaitOutputRoom(OutputWaiter* waiter) override {
+    if (session_ != nullptr && output_waiter_ != nullptr) {
+      session_->output_queue_.erase(output_entry_);
+    }
+    output_waiter_ = waiter;
+    if (waiter == nullptr) return;
+    if (session_ == nullptr) return TellOutputRoom();
+    output_entry_ = session_->output_queue_.insert(session_->output_queue_.end(), this);
+    session_->GrantOutput();
+  }
+
+  // For the session, which has taken the call from its queue.
+  void TellOutputRoom() { std::exchange(output_waiter_, nullptr)->OnOutputRoom(); }
+
   void Raise(int signo) override {
     if (session_ == nullptr) return;
     session_->Append({.reqno = session_->next_reqno_++,
@@ -99,8 +118,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
           .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
       if (fd_.valid()) {
         session_->output_fds_.push_back(
-            {session_->output_position_ + session_->output_.size() - session_->output_begin_,
-             std::move(fd_)});
+            {session_->output_position_ + session_->unread(), std::move(fd_)});
       }
       session_->Append({.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
                        BytesOf(result));
@@ -109,7 +127,10 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   }
 
   void Detach() {
-    if (session_ != nullptr) session_->calls_.erase(entry_);
+    if (session_ != nullptr) {
+      AwaitOutputRoom(nullptr);
+      session_->calls_.erase(entry_);
+    }
     session_ = nullptr;
   }
 
@@ -135,6 +156,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   const uint64_t reqno_;
   const CallMap::iterator entry_;
   uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
+  OutputWaiter* output_waiter_ = nullptr;
+  std::list<SessionCall*>::iterator output_entry_;  // valid while there is a waiter
   UniqueFd request_fd_;
   UniqueFd fd_;  // goes with the response
 };
@@ -163,6 +186,7 @@ Session::~Session() {
 
 void Session::Detach() {
   for (auto& [reqno, call] : std::exchange(calls_, {})) call->Forget();
+  for (SessionCall* call : std::exchange(output_queue_, {})) call->TellOutputRoom();
   for (auto& [reqno, asked] : std::exchange(asked_, {})) asked.sink->OnCopyIn(Errno(EIO), {});
   process_.reset();
   server_->DropParked(this);
@@ -451,7 +475,7 @@ void Session::Append(FrameHeader header, std::span<const std::byte> first,
                      std::span<const std::byte> second) {
   if (closed_) return;
   header.len = kHeaderSize + first.size() + second.size();
-  if (output_.size() - output_begin_ + header.len > server_->options().limits.output_bytes) {
+  if (unread() + header.len > server_->options().limits.output_bytes) {
     fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
             peer_.description.c_str());
     return Close(false);
@@ -523,7 +547,27 @@ bool Session::Flush() {
     output_begin_ = 0;
   }
   UpdateEvents();
+  GrantOutput();
   return true;
+}
+
+bool Session::HasOutputRoom() const {
+  return unread() <= server_->options().limits.output_bytes / 2;
+}
+
+void Session::GrantOutput() {
+  if (output_queue_.empty() || grant_scheduled_ || !HasOutputRoom()) return;
+  grant_scheduled_ = true;
+  server_->loop()->After(EventLoop::Clock::duration::zero(), [this, alive = alive_] {
+    if (!*alive) return;
+    grant_scheduled_ = false;
+    if (!output_queue_.empty() && HasOutputRoom()) {
+      SessionCall* const call = output_queue_.front();
+      output_queue_.pop_front();
+      call->TellOutputRoom();
+    }
+    GrantOutput();
+  });
 }
 
 void Session::UpdateEvents() {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <deque>
+#include <list>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ class Server;
 struct SessionLimits {
   // Calls in flight; one more is answered with the error TRYAGAIN.
   size_t calls_in_flight = 4096;
-  // Bytes waiting to be read by the client; beyond them the client is cut off.
+  // Bytes waiting to be read by the client; beyond them the client is cut off. When half of them do,
+  // calls that have much to copy out wait, so that this meets only who does not read.
   size_t output_bytes = 16 << 20;
   // Descriptors received with one frame; beyond them the client is cut off.
   size_t received_fds = 16;
@@ -86,6 +88,11 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   // Appends a frame made of header fields and up to two pieces of payload to the output.
   void Append(FrameHeader header, std::span<const std::byte> first,
               std::span<const std::byte> second = {});
+  size_t unread() const { return output_.size() - output_begin_; }
+  bool HasOutputRoom() const;
+  // Lets the calls that wait for room go on, one in each turn of the loop, so that what it sends
+  // counts before the next one.
+  void GrantOutput();
   void ScheduleFlush();
   // Writes what the socket takes. False if the connection is broken.
   bool Flush();
@@ -115,6 +122,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   uint64_t output_position_ = 0;  // of output_[output_begin_], counted from the first byte ever
   std::deque<PendingFd> output_fds_;
   bool flush_scheduled_ = false;
+  std::list<SessionCall*> output_queue_;  // calls that wait for room
+  bool grant_scheduled_ = false;
   uint32_t watched_events_ = 0;
 
   uint64_t next_reqno_ = 0;
