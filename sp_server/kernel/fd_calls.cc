@@ -14,6 +14,7 @@
 
 #include "protocol/frame.h"
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/io_vectors.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/pipe.h"
@@ -52,16 +53,16 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
   if (arg.file->AsSocket() != nullptr) {
     co_return co_await SendData(context, arg, std::move(buffers), nullptr, 0);
   }
-  std::vector<std::byte> chunk;
+  CallBuffer chunk(context.process());
   size_t written = 0;  // of chunk
   do {
     if (written == chunk.size()) {
-      chunk.resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
+      chunk.Resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
       written = 0;
-      const Errno copied = co_await buffers.Peek(context, chunk);
+      const Errno copied = co_await buffers.Peek(context, chunk.bytes());
       if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
     }
-    const Result<size_t> n = arg.file->Write(std::span(chunk).subspan(written));
+    const Result<size_t> n = arg.file->Write(chunk.bytes().subspan(written));
     if (n.ok()) {
       written += *n;
       buffers.Pass(*n);
@@ -211,6 +212,8 @@ SyscallTask SysIoctl(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   const uint64_t request = context.arg(1);
+  CallMemory share(context.process());
+  if (!share.Take(IoctlSize(request))) co_return Errno(ENOMEM);
   std::vector<std::byte> memory(IoctlSize(request));
   const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
   if (!copied.ok()) co_return copied;

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 #include <vector>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/fd_table.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/syscalls.h"
@@ -17,6 +19,8 @@ namespace {
 
 // Bytes of the kernel's sigset_t, which calls with a mask have to name.
 constexpr uint64_t kSigsetSize = 8;
+// What waiting for one file takes, its place in the file's queue included.
+constexpr size_t kBytesPerFile = 96;
 
 // Looks at `files`, waits, looks again. Returns how many are ready, 0 when the deadline has come.
 SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadline deadline) {
@@ -35,6 +39,8 @@ SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadlin
 SyscallTask PollDescriptors(CallContext& context, Deadline deadline) {
   const uint64_t count = context.arg(1);
   if (count > FdTable::kMaxFds) co_return Errno(EINVAL);
+  CallMemory memory(context.process());
+  if (!memory.Take(count * (sizeof(pollfd) + kBytesPerFile))) co_return Errno(ENOMEM);
   std::vector<pollfd> fds(count);
   const Errno copied =
       co_await CopyInBytes(context, context.arg(0), std::as_writable_bytes(std::span(fds)));
@@ -90,6 +96,12 @@ SyscallTask SelectDescriptors(CallContext& context, Deadline deadline) {
                                               std::as_writable_bytes(std::span(sets[set])));
     if (!copied.ok()) co_return copied;
   }
+  size_t named = 0;
+  for (size_t i = 0; i < sets[0].size(); ++i) {
+    named += std::popcount(sets[0][i] | sets[1][i] | sets[2][i]);
+  }
+  CallMemory memory(context.process());
+  if (!memory.Take(named * (sizeof(int) + kBytesPerFile))) co_return Errno(ENOMEM);
   std::vector<PolledFile> files;
   std::vector<int> numbers;
   for (int fd = 0; fd < count; ++fd) {

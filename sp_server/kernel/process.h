@@ -37,6 +37,8 @@ struct Process {
   // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
   uint64_t pending_signals = 0;
   std::set<CallContext*> calls;
+  // Bytes that CallMemory has given to them.
+  size_t call_memory = 0;
   // Waits for the last call in flight to end; see KernelProcess::Exec.
   std::function<void()> on_drained;
 };
