@@ -31,7 +31,7 @@ class HostObjects final : private EventLoop::Poller {
     std::shared_ptr<HostSocket> object;
     UniqueFd c;
   };
-  // Puts `socket` behind a new pair. ENFILE, EMFILE, or socketpair(2)'s errors.
+  // Puts `socket` behind a new pair. ENFILE, EMFILE, or errors of socketpair(2) or epoll_ctl(2).
   Result<Created> Create(std::shared_ptr<Socket> socket);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.

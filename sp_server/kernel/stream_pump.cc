@@ -45,8 +45,10 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     if (!fds.empty() && closer.full()) return Outcome::kHostGone;
     if (n < 0) {
       if (errno == ECONNRESET) return Outcome::kHostGone;
-      host_readable_ = errno == EINTR;
-      continue;
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return Outcome::kRetry;
+      host_readable_ = false;
+      break;
     }
     if (n == 0) {
       host_eof_ = true;
@@ -75,7 +77,8 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
     const ssize_t n = sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
       if (errno == EINTR) continue;
-      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kIdle;
+      if (errno == EAGAIN) return Outcome::kIdle;
+      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kRetry;
       // Nobody reads any more: what arrives is dropped, so that the peer is not stuck.
       for (size_t i = 0; i < count; ++i) stream.ConsumeReceived(iov[i].iov_len);
       continue;

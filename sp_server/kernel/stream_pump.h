@@ -16,6 +16,7 @@ class StreamPump {
   enum class Outcome {
     kIdle,        // nothing to move until S or the stream becomes ready
     kMore,        // the budget is used up, and there was more
+    kRetry,       // the host is short of memory: nothing will tell when to go on
     kHostGone,    // the program's end was closed with bytes unread: the peer is owed a reset
     kStreamGone,  // the connection was reset or timed out, and what it had brought is delivered
   };

@@ -54,7 +54,8 @@ class EventLoop {
   EventLoop& operator=(const EventLoop&) = delete;
 
   // Watches `fd`, which must stay open until Unwatch, for `events` (EPOLLIN, EPOLLET…). Errors are
-  // epoll_ctl(2)'s.
+  // epoll_ctl(2)'s. `watcher` may be nullptr for one that a Rewatch names; until then closing `fd`
+  // is enough.
   Errno Watch(int fd, uint32_t events, Watcher* watcher);
   // Changes the events of a watched descriptor.
   Errno Rewatch(int fd, uint32_t events, Watcher* watcher);

@@ -236,6 +236,49 @@ TEST_F(HostCallsTest, DescriptorOfARefusedCallIsNotTheNextOnes) {
   EXPECT_EQ(heir.Finish(proof, &memory).error, 0);
 }
 
+// This process's descriptor of the other end of `c`: the server is one of its threads.
+int EndSOf(const UniqueFd& c) {
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  getsockname(c.get(), reinterpret_cast<sockaddr*>(&name), &size);
+  constexpr int kHighest = 1024;
+  for (int fd = 0; fd < kHighest; ++fd) {
+    sockaddr_un peer{};
+    socklen_t peer_size = sizeof peer;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_size) == 0 && peer_size == size &&
+        memcmp(&peer, &name, size) == 0) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+TEST_F(HostCallsTest, ConnectionsWaitForAListenersEnd) {
+  ServerThread server;
+  RawClient client(server.path());
+  ASSERT_TRUE(client.Guest());
+  const HostSocketEnds listener = NewSocket(client);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client, listener.object, &port), 0);
+  // As good as no room for their records.
+  const int smallest = 1;
+  ASSERT_EQ(setsockopt(EndSOf(listener.c), SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest), 0);
+  constexpr int kConnections = 32;
+  ASSERT_EQ(client.CallResult(SYS_listen, {listener.object, kConnections}).error, 0);
+  std::vector<HostSocketEnds> connections;
+  for (int i = 0; i < kConnections; ++i) {
+    connections.push_back(NewSocket(client));
+    ASSERT_EQ(Connect(client, connections.back().object, port, kHostConnectNotify), 0) << i;
+    ASSERT_EQ(send(connections.back().c.get(), &i, sizeof i, MSG_NOSIGNAL), sizeof i);
+  }
+  for (int i = 0; i < kConnections; ++i) {
+    const UniqueFd accepted = Accept(listener.c);
+    int got = -1;
+    ASSERT_EQ(recv(accepted.get(), &got, sizeof got, MSG_WAITALL), sizeof got);
+    EXPECT_EQ(got, i);
+  }
+}
+
 // Descriptors that block whoever closes them, dropped in every way there is.
 class BlockingCloseTest : public HostCallsTest {
  protected:
