@@ -10,157 +10,20 @@
 
 #include "sp_server/loop/receive_fds.h"
 #include "sp_server/server/server.h"
+#include "sp_server/server/session_call.h"
 
 namespace rump {
 namespace {
 
 // What an idle connection keeps for input; more only while a longer frame is on its way.
 constexpr size_t kInputBuffer = 4096;
-// An output buffer that grew beyond this is given back once it is empty.
-constexpr size_t kOutputKept = 64 * 1024;
 
 // A name as long as the protocol keeps it.
 std::string_view CutCommand(std::string_view command) {
   return command.substr(0, kMaxCommandName - 1);
 }
 
-std::span<const std::byte> BytesOf(const auto& object) {
-  return std::as_bytes(std::span(&object, 1));
-}
-
 }  // namespace
-
-class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
- public:
-  SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args,
-              UniqueFd fd)
-      : session_(session),
-        reqno_(header.reqno),
-        entry_(session->calls_.emplace(reqno_, this)),
-        request_fd_(std::move(fd)) {
-    number_ = header.u;
-    nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
-    memcpy(args_, args.data(), nargs_ * sizeof(uint64_t));
-  }
-  ~SessionCall() override { Detach(); }
-
-  void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) override {
-    AskForMemory(FrameType::kCopyIn, addr, len, sink);
-  }
-  void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
-    AskForMemory(FrameType::kCopyInStr, addr, max, sink);
-  }
-  void AnonMmap(size_t len, CopyInSink* sink) override {
-    const uint64_t payload = len;
-    Ask(FrameType::kAnonMmap, sink, sizeof payload, BytesOf(payload));
-  }
-  void CancelCopyIn() override {
-    if (session_ != nullptr) session_->asked_.erase(asked_);
-  }
-
-  void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
-    while (session_ != nullptr && !data.empty()) {
-      const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
-      const CopyPayload range{chunk.size(), addr};
-      ++session_->server_->counters().copyouts;
-      session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOut},
-                       BytesOf(range), chunk);
-      addr += chunk.size();
-      data = data.subspan(chunk.size());
-    }
-  }
-
-  void CopyOutStr(uint64_t addr, std::string_view text) override {
-    if (session_ == nullptr || text.size() >= kMaxCopy) return;
-    ++session_->server_->counters().copyouts;
-    const std::string with_nul(text);
-    const CopyPayload range{with_nul.size() + 1, addr};
-    session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOutStr},
-                     BytesOf(range),
-                     std::as_bytes(std::span(with_nul.c_str(), with_nul.size() + 1)));
-  }
-
-  bool HasOutputRoom() const override {
-    // Nobody passes those that wait.
-    return session_ == nullptr || (session_->output_queue_.empty() && session_->HasOutputRoom());
-  }
-
-  void AwaitOutputRoom(OutputWaiter* waiter) override {
-    if (session_ != nullptr && output_waiter_ != nullptr) {
-      session_->output_queue_.erase(output_entry_);
-    }
-    output_waiter_ = waiter;
-    if (waiter == nullptr) return;
-    if (session_ == nullptr) return TellOutputRoom();
-    output_entry_ = session_->output_queue_.insert(session_->output_queue_.end(), this);
-    session_->GrantOutput();
-  }
-
-  // For the session, which has taken the call from its queue.
-  void TellOutputRoom() { std::exchange(output_waiter_, nullptr)->OnOutputRoom(); }
-
-  void Raise(int signo) override {
-    if (session_ == nullptr) return;
-    session_->Append({.reqno = session_->next_reqno_++,
-                      .type = FrameType::kRaise,
-                      .u = static_cast<uint32_t>(signo)},
-                     {});
-  }
-
-  UniqueFd TakeFd() override { return std::move(request_fd_); }
-
-  void AttachFd(UniqueFd fd) override { fd_ = std::move(fd); }
-
-  void Complete(Errno error, uint64_t retval0, uint64_t retval1) override {
-    // The calls that an exec drains do not answer: their threads are about to be gone.
-    if (session_ != nullptr && session_->state_ != State::kInExec) {
-      const SyscallResultPayload result{
-          .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
-      if (fd_.valid()) {
-        session_->output_fds_.push_back(
-            {session_->output_position_ + session_->unread(), std::move(fd_)});
-      }
-      session_->Append({.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
-                       BytesOf(result));
-    }
-    Detach();
-  }
-
-  void Detach() {
-    if (session_ != nullptr) {
-      AwaitOutputRoom(nullptr);
-      session_->calls_.erase(entry_);
-    }
-    session_ = nullptr;
-  }
-
-  // The session forgets the call by itself.
-  void Forget() { session_ = nullptr; }
-
- private:
-  void AskForMemory(FrameType type, uint64_t addr, size_t len, CopyInSink* sink) {
-    if (len > kMaxCopy) return sink->OnCopyIn(Errno(EFAULT), {});
-    const CopyPayload range{len, addr};
-    Ask(type, sink, len, BytesOf(range));
-  }
-
-  void Ask(FrameType type, CopyInSink* sink, size_t max, std::span<const std::byte> payload) {
-    if (session_ == nullptr) return sink->OnCopyIn(Errno(EIO), {});
-    if (type != FrameType::kAnonMmap) ++session_->server_->counters().copyins;
-    asked_ = session_->next_reqno_++;
-    session_->asked_.emplace(asked_, PendingAnswer{sink, max, type});
-    session_->Append({.reqno = asked_, .type = type}, payload);
-  }
-
-  Session* session_;
-  const uint64_t reqno_;
-  const CallMap::iterator entry_;
-  uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
-  OutputWaiter* output_waiter_ = nullptr;
-  std::list<SessionCall*>::iterator output_entry_;  // valid while there is a waiter
-  UniqueFd request_fd_;
-  UniqueFd fd_;  // goes with the response
-};
 
 Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
     : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
@@ -469,115 +332,6 @@ void Session::SendHandshakeResponse(uint64_t reqno, Errno error) {
   const int32_t value = error.value();
   Append({.reqno = reqno, .cls = FrameClass::kResponse, .type = FrameType::kHandshake},
          BytesOf(value));
-}
-
-void Session::Append(FrameHeader header, std::span<const std::byte> first,
-                     std::span<const std::byte> second) {
-  if (closed_) return;
-  header.len = kHeaderSize + first.size() + second.size();
-  if (unread() + header.len > server_->options().limits.output_bytes) {
-    fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
-            peer_.description.c_str());
-    return Close(false);
-  }
-  const size_t at = output_.size();
-  output_.resize(at + header.len);
-  EncodeHeader(header, output_.data() + at);
-  if (!first.empty()) memcpy(output_.data() + at + kHeaderSize, first.data(), first.size());
-  if (!second.empty()) {
-    memcpy(output_.data() + at + kHeaderSize + first.size(), second.data(), second.size());
-  }
-  ScheduleFlush();
-}
-
-void Session::ScheduleFlush() {
-  if (flush_scheduled_) return;
-  // Once the turn's work is done, so that a call's COPYOUT and its response go out together.
-  flush_scheduled_ = true;
-  server_->loop()->Defer([this, alive = alive_] {
-    if (!*alive) return;
-    flush_scheduled_ = false;
-    if (!closed_ && !Flush()) Close(false);
-  });
-}
-
-bool Session::Flush() {
-  while (output_begin_ < output_.size()) {
-    iovec iov{output_.data() + output_begin_, output_.size() - output_begin_};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr msg{};
-    msg.msg_iov = &iov;
-    msg.msg_iovlen = 1;
-    const bool with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
-    if (with_fd) {
-      memset(control, 0, sizeof control);
-      msg.msg_control = control;
-      msg.msg_controllen = sizeof control;
-      cmsghdr* c = CMSG_FIRSTHDR(&msg);
-      c->cmsg_level = SOL_SOCKET;
-      c->cmsg_type = SCM_RIGHTS;
-      c->cmsg_len = CMSG_LEN(sizeof(int));
-      const int fd = output_fds_.front().fd.get();
-      memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
-    // frame are the most that this message may carry.
-    const size_t next = with_fd ? 1 : 0;
-    if (output_fds_.size() > next) {
-      iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
-    }
-    const ssize_t n = sendmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) return false;
-      break;
-    }
-    if (with_fd) output_fds_.pop_front();
-    output_begin_ += n;
-    output_position_ += n;
-    bytes_moved_ += n;
-    server_->counters().bytes_out += n;
-  }
-  if (output_begin_ == output_.size()) {
-    output_.clear();
-    output_begin_ = 0;
-    if (output_.capacity() > kOutputKept) output_.shrink_to_fit();
-  } else if (output_begin_ > output_.size() / 2) {
-    output_.erase(output_.begin(), output_.begin() + static_cast<ptrdiff_t>(output_begin_));
-    output_begin_ = 0;
-  }
-  UpdateEvents();
-  GrantOutput();
-  return true;
-}
-
-bool Session::HasOutputRoom() const {
-  return unread() <= server_->options().limits.output_bytes / 2;
-}
-
-void Session::GrantOutput() {
-  if (output_queue_.empty() || grant_scheduled_ || !HasOutputRoom()) return;
-  grant_scheduled_ = true;
-  server_->loop()->After(EventLoop::Clock::duration::zero(), [this, alive = alive_] {
-    if (!*alive) return;
-    grant_scheduled_ = false;
-    if (!output_queue_.empty() && HasOutputRoom()) {
-      SessionCall* const call = output_queue_.front();
-      output_queue_.pop_front();
-      call->TellOutputRoom();
-    }
-    GrantOutput();
-  });
-}
-
-void Session::UpdateEvents() {
-  if (closed_) return;
-  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
-  // answer, and reads no output before that is gone.
-  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
-  if (events == watched_events_) return;
-  watched_events_ = events;
-  (void)server_->loop()->Rewatch(socket_.get(), events, this);
 }
 
 }  // namespace rump

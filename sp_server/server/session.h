@@ -28,8 +28,8 @@ class Server;
 struct SessionLimits {
   // Calls in flight; one more is answered with the error TRYAGAIN.
   size_t calls_in_flight = 4096;
-  // Bytes waiting to be read by the client; beyond them the client is cut off. When half of them do,
-  // calls that have much to copy out wait, so that this meets only who does not read.
+  // Bytes waiting to be read by the client; beyond them the client is cut off. When half of them
+  // do, calls that have much to copy out wait, so that this meets only who does not read.
   size_t output_bytes = 16 << 20;
   // Descriptors received with one frame; beyond them the client is cut off.
   size_t received_fds = 16;

@@ -58,6 +58,8 @@ class NoCall final : public Call {
   void CancelCopyIn() override {}
   void CopyOut(uint64_t, std::span<const std::byte>) override {}
   void CopyOutStr(uint64_t, std::string_view) override {}
+  bool HasOutputRoom() const override { return true; }
+  void AwaitOutputRoom(OutputWaiter*) override {}
   void Raise(int) override {}
   UniqueFd TakeFd() override { return UniqueFd(); }
   void AttachFd(UniqueFd) override {}
