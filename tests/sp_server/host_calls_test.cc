@@ -54,10 +54,9 @@ void SendWithFds(int socket, std::string bytes, const std::vector<int>& fds) {
   (void)!sendmsg(socket, &msg, MSG_NOSIGNAL);
 }
 
-class HostCallsTest : public testing::Test {
+// For tests with a server of their own: two at once would share the one TCP/IP stack.
+class OwnServerTest : public testing::Test {
  protected:
-  HostCallsTest() { EXPECT_TRUE(client_.Guest("owner")); }
-
   static HostSocketEnds NewSocket(RawClient& client, int type = SOCK_STREAM) {
     const SyscallResultPayload result =
         client.CallResult(kSysHostSocket, {AF_INET, static_cast<uint64_t>(type), 0});
@@ -111,6 +110,11 @@ class HostCallsTest : public testing::Test {
     if (const cmsghdr* rights = CMSG_FIRSTHDR(&msg)) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
     return UniqueFd(fd);
   }
+};
+
+class HostCallsTest : public OwnServerTest {
+ protected:
+  HostCallsTest() { EXPECT_TRUE(client_.Guest("owner")); }
 
   ServerThread server_{{}, /*max_host_objects=*/8};
   RawClient client_{server_.path()};
@@ -214,7 +218,7 @@ TEST_F(HostCallsTest, UnusedDescriptorsAreDropped) {
   }
 }
 
-TEST_F(HostCallsTest, DescriptorOfARefusedCallIsNotTheNextOnes) {
+TEST_F(OwnServerTest, DescriptorOfARefusedCallIsNotTheNextOnes) {
   ServerOptions options;
   options.limits.calls_in_flight = 1;
   const ServerThread busy(options);
@@ -255,7 +259,7 @@ int EndSOf(const UniqueFd& c) {
   return -1;
 }
 
-TEST_F(HostCallsTest, ConnectionsWaitForAListenersEnd) {
+TEST_F(OwnServerTest, ConnectionsWaitForAListenersEnd) {
   ServerThread server;
   RawClient client(server.path());
   ASSERT_TRUE(client.Guest());
