@@ -24,7 +24,8 @@ class KernelTest : public testing::Test {
  protected:
   EventLoop loop_;
   BuiltinKernel kernel_{&loop_, [] {}};
-  const std::shared_ptr<Process> process_ = std::make_shared<Process>(KernelLimits(), nullptr, nullptr);
+  const std::shared_ptr<Process> process_ =
+      std::make_shared<Process>(KernelLimits(), nullptr, nullptr);
 };
 
 TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
