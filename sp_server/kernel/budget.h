@@ -1,4 +1,4 @@
-// Limits on what all processes hold together.
+// Limits on what processes hold, one or all together.
 #ifndef SP_SERVER_KERNEL_BUDGET_H_
 #define SP_SERVER_KERNEL_BUDGET_H_
 
@@ -12,7 +12,9 @@ namespace rump {
 // How much of something there may be, and how much is in use.
 class Budget {
  public:
-  explicit Budget(size_t limit) : limit_(limit) {}
+  // What is taken of it is taken of `parent`, too.
+  explicit Budget(size_t limit, std::shared_ptr<Budget> parent = nullptr)
+      : limit_(limit), parent_(std::move(parent)) {}
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
@@ -20,7 +22,19 @@ class Budget {
 
  private:
   friend class Share;
+  bool Take(size_t amount) {
+    if (amount > limit_ - used_) return false;
+    if (parent_ != nullptr && !parent_->Take(amount)) return false;
+    used_ += amount;
+    return true;
+  }
+  void GiveBack(size_t amount) {
+    used_ -= amount;
+    if (parent_ != nullptr) parent_->GiveBack(amount);
+  }
+
   const size_t limit_;
+  const std::shared_ptr<Budget> parent_;
   size_t used_ = 0;
 };
 
@@ -41,16 +55,13 @@ class Share {
 
   // Takes `amount` more; false, and no change, if the budget has less left.
   [[nodiscard]] bool Grow(size_t amount) {
-    if (budget_ != nullptr) {
-      if (amount > budget_->limit_ - budget_->used_) return false;
-      budget_->used_ += amount;
-    }
+    if (budget_ != nullptr && !budget_->Take(amount)) return false;
     size_ += amount;
     return true;
   }
   // Gives `amount` back, at most size().
   void Shrink(size_t amount) {
-    if (budget_ != nullptr) budget_->used_ -= amount;
+    if (budget_ != nullptr) budget_->GiveBack(amount);
     size_ -= amount;
   }
   size_t size() const { return size_; }

@@ -95,6 +95,8 @@ SyscallTask SysEpollWait(CallContext& context) {
   std::vector<epoll_event> events;
   for (;;) {
     if ((*epoll)->Poll() != 0) {
+      const Errno room = co_await OutputRoom(context, context.kernel().loop());
+      if (!room.ok()) co_return room;
       events.resize(std::min(max, kEventsPerCall));
       if (const size_t n = (*epoll)->Collect(events); n > 0) {
         context.call().CopyOut(context.arg(1), std::as_bytes(std::span(events).first(n)));

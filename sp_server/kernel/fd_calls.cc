@@ -14,6 +14,7 @@
 
 #include "protocol/frame.h"
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/io_vectors.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/pipe.h"
@@ -34,6 +35,8 @@ SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buf
     co_return co_await ReceiveData(context, arg, std::move(buffers), 0, nullptr);
   }
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return room;
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     const Result<size_t> n = arg.file->Read(ScratchBuffer().first(size));
     if (n.ok()) {
@@ -48,11 +51,11 @@ SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buf
 
 // The next bytes of a write to a file that would take some.
 Task<Errno> CopyInChunk(CallContext& context, const FileArg& arg, const ClientBuffers& buffers,
-                        std::vector<std::byte>* chunk) {
+                        CallBuffer* chunk) {
   // Where nothing can be written, nothing is copied.
   if (const Result<size_t> none = arg.file->Write({}); !none.ok()) co_return none.error();
-  chunk->resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
-  co_return co_await buffers.Peek(context, *chunk);
+  chunk->Resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
+  co_return co_await buffers.Peek(context, chunk->bytes());
 }
 
 SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
@@ -64,9 +67,7 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
     const Errno error = arg.file->Write({}).error();
     co_return error.ok() || error == Errno(EPIPE) ? Result(uint64_t{0}) : error;
   }
-  Share memory(context.kernel().memory());
-  if (!memory.Grow(std::min<uint64_t>(buffers.left(), kWriteChunk))) co_return Errno(ENOMEM);
-  std::vector<std::byte> chunk;
+  CallBuffer chunk(context.process());
   size_t written = 0;  // of chunk
   while (buffers.left() > 0) {
     Errno error;
@@ -75,7 +76,7 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
       error = co_await CopyInChunk(context, arg, buffers, &chunk);
     }
     if (error.ok()) {
-      const Result<size_t> n = arg.file->Write(std::span(chunk).subspan(written));
+      const Result<size_t> n = arg.file->Write(chunk.bytes().subspan(written));
       if (n.ok()) {
         written += *n;
         buffers.Pass(*n);
@@ -221,8 +222,8 @@ SyscallTask SysIoctl(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   const uint64_t request = context.arg(1);
-  Share share(context.kernel().memory());
-  if (!share.Grow(IoctlSize(request))) co_return Errno(ENOMEM);
+  CallMemory share(context.process());
+  if (!share.Take(IoctlSize(request))) co_return Errno(ENOMEM);
   std::vector<std::byte> memory(IoctlSize(request));
   const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
   if (!copied.ok()) co_return copied;

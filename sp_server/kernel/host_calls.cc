@@ -1,7 +1,7 @@
 // The calls of the extension "hostfd": sockets behind descriptors of programs. All answer at once.
 #include <sys/socket.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
@@ -9,6 +9,16 @@
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
+namespace {
+
+bool IsCOf(const UniqueFd& c, const HostSocket& object) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  return c.valid() && getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 &&
+         cookie == object.c_cookie();
+}
+
+}  // namespace
 
 SyscallTask SysHostSocket(CallContext& context) {
   // What moves the bytes is made for connections of the TCP/IP stack and for its datagrams.
@@ -51,13 +61,11 @@ SyscallTask SysHostRelease(CallContext& context) {
 }
 
 SyscallTask SysHostProve(CallContext& context) {
-  const UniqueFd c = context.call().TakeFd();
+  UniqueFd c = context.call().TakeFd();
   std::shared_ptr<HostSocket> object = context.kernel().objects().Find(context.arg(0));
-  if (object == nullptr) co_return Errno(EBADF);
-  uint64_t cookie = 0;
-  socklen_t size = sizeof cookie;
-  if (!c.valid() || getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0 ||
-      cookie != object->c_cookie()) {
+  if (object == nullptr || !IsCOf(c, *object)) {
+    // It can be anything, so that closing it may block. A C never does.
+    context.kernel().loop().closer().Close(std::move(c));
     co_return Errno(EBADF);
   }
   context.kernel().AllowObject(context.process(), object->id());

@@ -94,6 +94,8 @@ Result<HostPair> HostObjects::MakePair(bool fill, const std::shared_ptr<Budget>&
   if (getsockopt(pair.c.get(), SOL_SOCKET, SO_COOKIE, &pair.c_cookie, &size) != 0) {
     return Errno(errno);
   }
+  // By nobody as yet: what may fail has to before there is a connection to lose.
+  if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
   SetBufferSize(pair.s.get(), kBufferSize);
   if (fill) {
     pair.junk = FillWithJunk(pair.c.get());

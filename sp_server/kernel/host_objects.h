@@ -33,7 +33,7 @@ class HostObjects final : private EventLoop::Poller {
     UniqueFd c;
   };
   // Puts `socket` behind a new pair, which counts as one of `owner`'s: EMFILE if it has no more.
-  // ENFILE, or socketpair(2)'s errors.
+  // ENFILE, or errors of socketpair(2) or epoll_ctl(2).
   Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.

@@ -7,8 +7,10 @@
 #include <stdint.h>
 
 #include <memory>
+#include <optional>
 
 #include "protocol/errno.h"
+#include "protocol/syscalls.h"
 #include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/socket.h"
 #include "sp_server/kernel/stream_pump.h"
@@ -68,7 +70,10 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void OnEvents(uint32_t events) override;
   void Schedule();
   void RunListening();
-  // Runs again when there may be descriptors.
+  // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
+  bool AcceptNext();
+  void DropUnsent();
+  // Runs again when there may be descriptors, or memory.
   void RetryLater();
   void RunConnecting();
   void RunConnected();
@@ -77,6 +82,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Puts the readiness byte on S if there is something to receive and no byte is out.
   void MirrorReadiness();
   void Die();
+  void CloseS();
   size_t UnacceptedRecords() const;
 
   HostObjects* const objects_;
@@ -95,6 +101,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
+  // Listening: a connection that S has not taken yet.
+  struct Unsent {
+    AcceptRecord record;
+    std::shared_ptr<HostSocket> object;
+    UniqueFd c;
+  };
+  std::unique_ptr<Unsent> unsent_;
+  std::optional<Errno> outcome_;  // connecting: known, and not told yet
   StreamPump pump_;
 };
 

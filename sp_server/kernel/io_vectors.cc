@@ -14,8 +14,9 @@ Task<Result<ClientBuffers>> ClientBuffers::FromIovecs(CallContext& context, uint
                                                       uint64_t count) {
   if (count > IOV_MAX) co_return Errno(EINVAL);
   ClientBuffers result;
-  result.memory_ = Share(context.kernel().memory());
-  if (!result.memory_.Grow(count * sizeof(ClientBuffer))) co_return Errno(ENOMEM);
+  if (!result.memory_.emplace(context.process()).Take(count * sizeof(ClientBuffer))) {
+    co_return Errno(ENOMEM);
+  }
   result.buffers_.resize(count);
   const Errno error =
       co_await CopyInBytes(context, addr, std::as_writable_bytes(std::span(result.buffers_)));

@@ -6,10 +6,11 @@
 #include <stdint.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "sp_server/kernel/budget.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
@@ -42,8 +43,8 @@ class ClientBuffers {
   void Pass(uint64_t bytes);
 
  private:
+  std::optional<CallMemory> memory_;  // for buffers_, if they were copied in
   std::vector<ClientBuffer> buffers_;
-  Share memory_;         // of a copied array
   size_t index_ = 0;     // of the buffer that is next
   uint64_t offset_ = 0;  // into it
   uint64_t passed_ = 0;

@@ -96,7 +96,7 @@ BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
 }
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
-  auto process = std::make_shared<Process>(limits_, fd_entries_);
+  auto process = std::make_shared<Process>(limits_, fd_entries_, memory_);
   while (processes_.contains(next_pid_)) {
     next_pid_ = next_pid_ >= kMaxPid ? kInitPid + 1 : next_pid_ + 1;
   }
@@ -179,6 +179,7 @@ StatisticsReport BuiltinKernel::ReportStatistics() const {
   report.objects = objects_.count();
   report.fd_entries = fd_entries_->used();
   report.memory = memory_->used();
+  report.closing = loop_->closer().pending();
   report.calls = call_counts_;
   return report;
 }

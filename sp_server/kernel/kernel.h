@@ -49,6 +49,11 @@ class BuiltinKernel final : public Kernel {
 
   void SetServer(const ServerInfo* server) override { server_ = server; }
 
+  // Whether the call `number` is one that clients are offered.
+  bool Offers(uint32_t number) const {
+    return server_ == nullptr || (ExtensionOfCall(number) & ~server_->extensions()) == 0;
+  }
+
   // The report of a QueryKind, nullopt for a kind that is none; `except` is left out of processes.
   std::optional<std::string> Report(uint64_t kind, Pid except) const;
   // Where calls of the row `spec`, nullptr for none, are counted.

@@ -29,10 +29,15 @@ inline constexpr Pid kInitPid = 1;
 // Shared by its client's session and by the calls in flight, which outlive the session by the
 // moment that they need to end.
 struct Process {
-  // `fd_entries`: see FdTable.
-  Process(const KernelLimits& limits, std::shared_ptr<Budget> fd_entries)
+  // All calls in flight of one process may hold as much of `memory`.
+  static constexpr size_t kCallMemory = 16 << 20;
+
+  // `fd_entries`: see FdTable. `memory`: BuiltinKernel::memory.
+  Process(const KernelLimits& limits, std::shared_ptr<Budget> fd_entries,
+          std::shared_ptr<Budget> memory)
       : fds(limits.process_files, std::move(fd_entries)),
-        objects_made(std::make_shared<Budget>(limits.process_objects)) {}
+        objects_made(std::make_shared<Budget>(limits.process_objects)),
+        call_memory(std::make_shared<Budget>(kCallMemory, std::move(memory))) {}
 
   Pid pid = 0;
   Pid ppid = kInitPid;
@@ -44,6 +49,8 @@ struct Process {
   size_t prune_objects_at = 64;
   // What objects that the process makes come out of.
   const std::shared_ptr<Budget> objects_made;
+  // What CallMemory gives to calls.
+  const std::shared_ptr<Budget> call_memory;
   const ClientInfo* client = nullptr;
   // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
   uint64_t pending_signals = 0;

@@ -64,6 +64,35 @@ class CopyIn final : private CopyInSink, private Interruptible {
   Errno error_;
 };
 
+// co_await OutputRoom(...): until the client has room for what the call copies out, which comes
+// before every effect of a call that copies out much. EINTR when the call is interrupted.
+class OutputRoom final : private OutputWaiter, private Interruptible {
+ public:
+  OutputRoom(CallContext& context, EventLoop& loop) : context_(context), loop_(loop) {}
+
+  bool await_ready() const { return context_.interrupted() || context_.call().HasOutputRoom(); }
+  void await_suspend(std::coroutine_handle<> handle) {
+    handle_ = handle;
+    context_.set_waiting(this);
+    context_.call().AwaitOutputRoom(this);
+  }
+  Errno await_resume() const { return context_.interrupted() ? Errno(EINTR) : kOk; }
+
+ private:
+  void OnOutputRoom() override {
+    context_.set_waiting(nullptr);
+    loop_.Resume(handle_);
+  }
+  void Interrupt() override {
+    context_.call().AwaitOutputRoom(nullptr);
+    loop_.Resume(handle_);
+  }
+
+  CallContext& context_;
+  EventLoop& loop_;
+  std::coroutine_handle<> handle_;
+};
+
 // When a wait ends at the latest.
 using Deadline = EventLoop::Clock::time_point;
 inline constexpr Deadline kNever = Deadline::max();

@@ -25,6 +25,7 @@ TEST(CommandLine, DefaultsAreTheServers) {
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_THAT(line->urls, ElementsAre("unix://a", "tcp://127.0.0.1:1/"));
   EXPECT_FALSE(line->foreground);
+  EXPECT_EQ(line->server.extensions, kAllExtensions);
   EXPECT_EQ(line->server.max_clients, ServerOptions().max_clients);
   EXPECT_EQ(line->server.prefork_lifetime, ServerOptions().prefork_lifetime);
 }
@@ -72,6 +73,10 @@ TEST(CommandLine, EveryLimitHasAnOption) {
   EXPECT_EQ(line->server.max_preforks, 6U);
   EXPECT_EQ(line->server.prefork_lifetime, std::chrono::seconds(7));
   EXPECT_THAT(line->urls, ElementsAre("unix://a"));
+}
+
+TEST(CommandLine, ExtensionsCanBeOff) {
+  EXPECT_EQ(Parse({"--no-extensions", "unix://a"})->server.extensions, 0U);
 }
 
 TEST(CommandLine, SaysWhatIsWrong) {

@@ -24,7 +24,8 @@ class KernelTest : public testing::Test {
  protected:
   EventLoop loop_;
   BuiltinKernel kernel_{&loop_, [] {}};
-  const std::shared_ptr<Process> process_ = std::make_shared<Process>(KernelLimits(), nullptr);
+  const std::shared_ptr<Process> process_ =
+      std::make_shared<Process>(KernelLimits(), nullptr, nullptr);
 };
 
 TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
@@ -58,6 +59,8 @@ class NoCall final : public Call {
   void CancelCopyIn() override {}
   void CopyOut(uint64_t, std::span<const std::byte>) override {}
   void CopyOutStr(uint64_t, std::string_view) override {}
+  bool HasOutputRoom() const override { return true; }
+  void AwaitOutputRoom(OutputWaiter*) override {}
   void Raise(int) override {}
   UniqueFd TakeFd() override { return UniqueFd(); }
   void AttachFd(UniqueFd) override {}

@@ -112,14 +112,14 @@ TEST_F(LimitsTest, DescriptorsOfAllProcesses) {
 TEST_F(LimitsTest, BytesInPipes) {
   constexpr size_t kSmall = 4096;
   constexpr size_t kLarge = 65'536;
-  StartServer({.memory_bytes = kLarge + 2 * kSmall});
+  StartServer({.memory_bytes = kLarge + kSmall});
   {
     const auto program = NewProgram();
     const auto [large, large_writer] = program->Pipe();
     const auto [small, small_writer] = program->Pipe();
     const auto [third, third_writer] = program->Pipe();
     EXPECT_EQ(Statistic("memory"), 0U) << "empty pipes cost nothing";
-    const std::string text(kSmall + 1, 'x');
+    const std::string text(kSmall, 'x');
     EXPECT_EQ(program->Write(large_writer, text.substr(0, 100)), 100);
     EXPECT_EQ(Statistic("memory"), kSmall);
     EXPECT_EQ(program->Write(large_writer, text), static_cast<int64_t>(text.size()));
@@ -148,7 +148,7 @@ TEST_F(LimitsTest, BytesInUnixSockets) {
       ++times;
     } while (sent == static_cast<int64_t>(text.size()));
     EXPECT_EQ(sent, -ENOBUFS);
-    EXPECT_EQ(times, 5) << "and the call's own copy";
+    EXPECT_EQ(times, 6);
     EXPECT_EQ(program->Read(b, text.size()), text);
     EXPECT_EQ(program->Write(a, text), static_cast<int64_t>(text.size()));
     program->client().Close();
@@ -177,12 +177,12 @@ TEST_F(LimitsTest, ConnectionsThatNobodyAccepts) {
   EXPECT_TRUE(BecomesZero("memory"));
 }
 
-TEST_F(LimitsTest, FilesThatPollAndSelectWaitFor) {
-  StartServer({.memory_bytes = 10'000});
+TEST_F(LimitsTest, FilesThatPollWaitsFor) {
+  StartServer({.memory_bytes = 40'000});
   {
     const auto program = NewProgram();
     const auto [reader, writer] = program->Pipe();
-    constexpr int kFiles = 20;
+    constexpr int kFiles = 60;
     const pollfd entry{.fd = reader, .events = POLLIN, .revents = 0};
     for (uint64_t i = 0; i < kFiles; ++i) program->Put(kArgs + i * sizeof entry, entry);
     std::vector<uint64_t> blocked;
@@ -193,13 +193,6 @@ TEST_F(LimitsTest, FilesThatPollAndSelectWaitFor) {
     EXPECT_EQ(program->Finish(blocked.back()), -ENOMEM);
     blocked.pop_back();
     EXPECT_GE(blocked.size(), 4U);
-    program->Put(kArgs, uint64_t{1} << reader);
-    while (!program->HasFinished(
-        blocked.emplace_back(program->StartBlocked(SYS_select, reader + 1, kArgs, 0, 0, 0)))) {
-      ASSERT_LT(blocked.size(), 100U);
-    }
-    EXPECT_EQ(program->Finish(blocked.back()), -ENOMEM);
-    blocked.pop_back();
     program->Close(writer);
     for (const uint64_t call : blocked) EXPECT_GT(program->Finish(call), 0);
     EXPECT_EQ(Statistic("memory"), 0U);
@@ -245,10 +238,9 @@ TEST_F(LimitsTest, CopiesThatCallsWaitFor) {
     RawClient& client = program->client();
     client.SendCall(SYS_write, {static_cast<uint64_t>(writer), kArgs, 9000});
     ASSERT_EQ(client.Receive()->header.type, FrameType::kCopyIn);
-    EXPECT_EQ(program->Call(SYS_write, writer, kArgs, 9000), -ENOMEM);
     EXPECT_EQ(program->Call(SYS_writev, writer, kArgs, 1000), -ENOMEM);
     EXPECT_EQ(program->Call(SYS_readv, reader, kArgs, 1000), -ENOMEM);
-    const auto [a, b] = program->Socketpair(SOCK_STREAM);
+    const auto [a, b] = program->Socketpair(SOCK_DGRAM);
     EXPECT_EQ(program->Call(SYS_sendto, a, kArgs, 9000, 0, 0, 0), -ENOBUFS);
     EXPECT_EQ(program->Call(SYS_setsockopt, a, SOL_SOCKET, SO_SNDBUF, kArgs, 4096), -ENOMEM);
     constexpr auto kLargeRequest = _IOC(_IOC_READ, 'x', 0, 8000);
