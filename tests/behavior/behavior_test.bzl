@@ -1,6 +1,8 @@
 """behavior_test: one source, run against the host kernel and hijacked."""
 
-def behavior_test(name, srcs, deps = [], size = "small", symbols_too = True):
+load("//tools:not_sanitized.bzl", "not_sanitized")
+
+def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbols_too = True):
     """Makes the tests of one program: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
@@ -10,10 +12,12 @@ def behavior_test(name, srcs, deps = [], size = "small", symbols_too = True):
       srcs: GoogleTest sources.
       deps: further dependencies.
       size: of the tests.
+      sanitized: False for what cannot run under a sanitizer.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
     """
+    binary = name if sanitized else name + "_linked"
     native.cc_binary(
-        name = name,
+        name = binary,
         testonly = True,
         srcs = srcs,
         linkopts = ["-pthread"],
@@ -22,6 +26,13 @@ def behavior_test(name, srcs, deps = [], size = "small", symbols_too = True):
             "@com_google_googletest//:gtest_main",
         ],
     )
+    if not sanitized:
+        not_sanitized(
+            name = name + "_plain",
+            testonly = True,
+            out = name,
+            file = ":" + binary,
+        )
     native.sh_test(
         name = name + "_native",
         size = size,

@@ -1,7 +1,6 @@
 // System calls that no call of the program's shows: libc makes them by itself, or syscall(2) does.
 #include <netdb.h>
 #include <nss.h>
-#include <pthread.h>
 #include <resolv.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -19,20 +18,6 @@
 
 namespace rump {
 namespace {
-
-// Two UDP sockets that are connected to each other.
-std::pair<Fd, Fd> UdpPair() {
-  std::pair<Fd, Fd> pair(socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET, SOCK_DGRAM, 0));
-  for (const Fd* fd : {&pair.first, &pair.second}) {
-    const sockaddr_in any = Loopback(0);
-    EXPECT_THAT(bind(fd->get(), Addr(any), sizeof any), Succeeds());
-  }
-  const sockaddr_in first = Loopback(PortOf(pair.first));
-  const sockaddr_in second = Loopback(PortOf(pair.second));
-  EXPECT_THAT(connect(pair.first.get(), Addr(second), sizeof second), Succeeds());
-  EXPECT_THAT(connect(pair.second.get(), Addr(first), sizeof first), Succeeds());
-  return pair;
-}
 
 std::string Received(const Fd& fd) {
   char data[256];
@@ -61,31 +46,6 @@ TEST(Stdio, TheEndOfAStreamClosesItsSocket) {
   fclose(fdopen(listener.release(), "r"));
   const Fd next(socket(AF_INET, SOCK_STREAM, 0));
   EXPECT_THAT(bind(next.get(), Addr(address), sizeof address), Succeeds());
-}
-
-// What fgets(3) holds is given back when the thread is unwound, through whatever is in between.
-TEST(Stdio, CanBeCancelledInsideAStream) {
-  auto [fd, peer] = UdpPair();
-  FILE* const stream = fdopen(fd.release(), "r");
-  pthread_t thread{};
-  const auto read_line = [](void* stream) -> void* {
-    char line[16];
-    return fgets(line, sizeof line, static_cast<FILE*>(stream));
-  };
-  ASSERT_EQ(pthread_create(&thread, nullptr, read_line, stream), 0);
-  // Until the thread has the stream.
-  while (ftrylockfile(stream) == 0) {
-    funlockfile(stream);
-    sched_yield();
-  }
-  pthread_cancel(thread);
-  void* result = nullptr;
-  ASSERT_EQ(pthread_join(thread, &result), 0);
-  EXPECT_EQ(result, PTHREAD_CANCELED);
-  ASSERT_EQ(send(peer.get(), "a\n", 2, 0), 2);
-  char line[16] = "";
-  EXPECT_STREQ(fgets(line, sizeof line, stream), "a\n");
-  fclose(stream);
 }
 
 TEST(Syscall, MakesAndUsesSockets) {

@@ -19,18 +19,15 @@ struct Steps {
 Steps steps;
 long (*volatile current)(int fd) = nullptr;
 
-void SetTrapFlag() {
-  asm volatile("lea -128(%%rsp), %%rsp; pushf; orl $0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
-               :
-               :
-               : "memory", "cc");
+constexpr unsigned long kTrapFlag = 0x100;
+
+// Not functions of their own, as they are stepped through as well.
+[[gnu::always_inline]] inline void SetTrapFlag() {
+  __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | kTrapFlag);
 }
 
-void ClearTrapFlag() {
-  asm volatile("lea -128(%%rsp), %%rsp; pushf; andl $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
-               :
-               :
-               : "memory", "cc");
+[[gnu::always_inline]] inline void ClearTrapFlag() {
+  __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~kTrapFlag);
 }
 
 _Unwind_Reason_Code LookForCaller(_Unwind_Context* context, void* found) {
