@@ -1,4 +1,4 @@
-// The code that stands between a rewritten libc and the dispatcher. CallStubs (call_stubs.cc) puts
+// The code that stands between a rewritten libc and the dispatcher. call_stubs.cc puts
 // a stub together from these pieces for every call site:
 //
 //     what the jump to the stub has displaced
