@@ -14,6 +14,8 @@ namespace {
 
 // Clients beyond the limit that are told so at a time; more are disconnected without a word.
 constexpr size_t kMaxRefused = 64;
+// A frame with 64 KiB of memory, of which most long writes are made, arrives by one receive.
+constexpr size_t kInputBuffer = 68 * 1024;
 
 std::string MakeBanner(uint32_t extensions) {
   utsname host;
@@ -40,7 +42,11 @@ bool Server::CookieLess::operator()(const PreforkCookie& a, const PreforkCookie&
 }
 
 Server::Server(EventLoop* loop, Kernel* kernel, ServerOptions options)
-    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner(options.extensions)) {
+    : loop_(loop),
+      kernel_(kernel),
+      options_(options),
+      banner_(MakeBanner(options.extensions)),
+      input_buffer_(kInputBuffer) {
   kernel_->SetServer(this);
 }
 

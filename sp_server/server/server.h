@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,8 @@ class Server final : private ServerInfo {
   // Connected clients, without those that are being turned away.
   size_t clients() const override { return sessions_.size() - refused_; }
   ServerCounters& counters() { return counters_; }
+  // For sessions to receive into, one at a time.
+  std::span<std::byte> input_buffer() { return input_buffer_; }
   // The banner that every client is sent.
   const std::string& banner() const { return banner_; }
 
@@ -85,6 +88,7 @@ class Server final : private ServerInfo {
   std::map<Session*, std::unique_ptr<Session>> sessions_;
   size_t refused_ = 0;  // of sessions_, those that are being turned away
   ServerCounters counters_;
+  std::vector<std::byte> input_buffer_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
 };
 
