@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,8 @@ class Server final : private ServerInfo {
   size_t refused_ = 0;  // of sessions_, those that are being turned away
   ServerCounters counters_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
+  // What each session that has any has parked: with many of others around it must be found at once.
+  std::map<const Session*, std::set<PreforkCookie, CookieLess>> parked_by_;
 };
 
 }  // namespace rump
