@@ -91,6 +91,22 @@ TEST_F(ForkTest, CookiesAreNotGuessedFromEachOther) {
   EXPECT_FALSE(Claim(guesser, first));
 }
 
+TEST_F(ForkTest, CopiesThatAreGoneMakeRoom) {
+  ServerOptions options;
+  options.max_preforks = 1;
+  StartServer(options);
+  for (const int32_t cancel : {0, 1, 0}) {
+    const std::string cookie = Prefork();
+    parent_->client().Send({.reqno = 901, .type = FrameType::kPrefork});
+    const std::optional<RawFrame> refused = parent_->client().Receive();
+    ASSERT_TRUE(refused.has_value());
+    EXPECT_EQ(refused->header.u, static_cast<uint32_t>(WireError::kNoMemory));
+    RawClient child(server_->path());
+    child.Send({.reqno = 1, .u = kFork}, ForkOf(cookie, cancel));
+    EXPECT_EQ(child.Receive().has_value(), cancel == 0);
+  }
+}
+
 // The three ways of a copy that nobody claims; each time its descriptor is the last one that could
 // write, so a read tells when it is gone.
 
