@@ -81,7 +81,7 @@ TEST_F(DescriptorFlagsTest, FionbioIsNonblocking) {
   const auto [reader, writer] = program_.Pipe();
   program_.Put(kInt, 1);
   EXPECT_EQ(program_.Call(SYS_ioctl, reader, FIONBIO, kInt), 0);
-  EXPECT_TRUE(IsNonblocking(reader));
+  ASSERT_TRUE(IsNonblocking(reader));
   EXPECT_EQ(program_.Read(reader), "errno " + std::to_string(EAGAIN));
   program_.Put(kInt, 0);
   EXPECT_EQ(program_.Call(SYS_ioctl, reader, FIONBIO, kInt), 0);
