@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -90,6 +91,8 @@ class Server final : private ServerInfo {
   ServerCounters counters_;
   std::vector<std::byte> input_buffer_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
+  // What each session that has any has parked: with many of others around it must be found at once.
+  std::map<const Session*, std::set<PreforkCookie, CookieLess>> parked_by_;
 };
 
 }  // namespace rump
