@@ -79,6 +79,12 @@ class MaskDuringCall {
   sigset_t before_;
 };
 
+template <uint32_t kNumber, typename... Args>
+int MaskedStub(const sigset_t* mask, Args... args) {
+  const MaskDuringCall masked(mask);
+  return IntStub<kNumber>(args...);
+}
+
 constexpr const sigset_t* kNoMask = nullptr;
 
 // The third argument of fcntl(2). What the caller did not pass is not read: it would be whatever a
@@ -267,8 +273,7 @@ RUMPCLIENT_EXPORT int rump_sys_poll(pollfd* fds, nfds_t count, int timeout) {
 
 RUMPCLIENT_EXPORT int rump_sys_ppoll(pollfd* fds, nfds_t count, const timespec* timeout,
                                      const sigset_t* mask) {
-  const MaskDuringCall masked(mask);
-  return IntStub<SYS_ppoll>(fds, count, timeout, kNoMask, kSigsetSize);
+  return MaskedStub<SYS_ppoll>(mask, fds, count, timeout, kNoMask, kSigsetSize);
 }
 
 RUMPCLIENT_EXPORT int rump_sys_select(int count, fd_set* readable, fd_set* writable,
@@ -280,8 +285,7 @@ RUMPCLIENT_EXPORT int rump_sys_select(int count, fd_set* readable, fd_set* writa
 RUMPCLIENT_EXPORT int rump_sys_pselect(int count, fd_set* readable, fd_set* writable,
                                        fd_set* exceptional, const timespec* timeout,
                                        const sigset_t* mask) {
-  const MaskDuringCall masked(mask);
-  return IntStub<SYS_pselect6>(count, readable, writable, exceptional, timeout, kNoMask);
+  return MaskedStub<SYS_pselect6>(mask, count, readable, writable, exceptional, timeout, kNoMask);
 }
 
 RUMPCLIENT_EXPORT int rump_sys_epoll_create(int size) { return IntStub<SYS_epoll_create>(size); }
@@ -300,8 +304,7 @@ RUMPCLIENT_EXPORT int rump_sys_epoll_wait(int epfd, epoll_event* events, int cou
 
 RUMPCLIENT_EXPORT int rump_sys_epoll_pwait(int epfd, epoll_event* events, int count, int timeout,
                                            const sigset_t* mask) {
-  const MaskDuringCall masked(mask);
-  return IntStub<SYS_epoll_pwait>(epfd, events, count, timeout, kNoMask, kSigsetSize);
+  return MaskedStub<SYS_epoll_pwait>(mask, epfd, events, count, timeout, kNoMask, kSigsetSize);
 }
 
 // Time.

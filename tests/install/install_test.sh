@@ -2,9 +2,8 @@
 # What tools/install.sh installs is a toolkit: the example builds against it with a plain C compiler,
 # and its server, launcher and libraries find each other.
 set -euo pipefail
-readonly built=$PWD/tests/install/built
 tmp=$(mktemp -d /tmp/rhXXXXXX)
-readonly tmp prefix=$tmp/prefix
+readonly tmp prefix=$tmp/prefix built=$tmp/built
 export RUMP_SERVER=unix://$tmp/s
 cleanup() {
   "$built/tools/rump" halt >/dev/null 2>&1 || true
@@ -15,6 +14,9 @@ fail() {
   echo "FAILED: $*" >&2
   exit 1
 }
+mkdir "$built"
+ln -s "$PWD"/{hijack,sp_server,third_party,tools} "$PWD/tests/install" "$built"
+mv "$built/install" "$built/rumpclient"
 for program in cc pkg-config curl; do
   command -v "$program" >/dev/null || fail "$program is missing; tools/setup.sh installs it"
 done
@@ -79,10 +81,9 @@ libdir=$(pkg-config --variable=libdir rumpclient)
 compile shared "${cflags[@]}" "${libs[@]}" "-Wl,-rpath,$libdir"
 compile archive "${cflags[@]}" "$libdir/librumpclient.a"
 compile static -static "${cflags[@]}" "${static_libs[@]}"
-ldd "$tmp/shared" | grep -q "librumpclient.so.1 => $prefix/lib/" || fail "shared has no library"
-if ldd "$tmp/archive" | grep -E 'librumpclient|libstdc'; then
-  fail "archive needs a shared library"
-fi
+[[ $(ldd "$tmp/shared") == *"librumpclient.so.1 => $prefix/lib/"* ]] || fail "shared has no library"
+needed=$(ldd "$tmp/archive")
+[[ ! $needed =~ librumpclient|libstdc ]] || fail "archive needs a shared library: $needed"
 
 "$prefix/bin/rump" server "$RUMP_SERVER"
 for program in shared archive static; do
