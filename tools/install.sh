@@ -46,6 +46,7 @@ done
 # The dynamic loader splits LD_PRELOAD at these and knows no way to quote them.
 [[ $prefix != *[[:space:]:]* ]] ||
   fail "'$prefix' has a blank or a colon: librumphijack.so could not be preloaded from there"
+stage=${DESTDIR:+$(realpath --canonicalize-missing "$DESTDIR")}
 
 cd "$(dirname "$0")/.."
 if [[ -z $built ]]; then
@@ -58,7 +59,7 @@ if [[ -z $built ]]; then
   built=$(bazel info --config=opt bazel-bin 2>/dev/null)
 fi
 
-readonly root=${DESTDIR:-}$prefix
+readonly root=$stage$prefix
 readonly doc=share/doc/rump
 
 # put MODE FOLDER FILE...: into a folder below PREFIX

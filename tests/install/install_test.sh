@@ -43,8 +43,8 @@ refuses 1 'tools/rump: it has not been built' --built "$tmp" prefix
 refuses 1 "cannot make the folder $tmp/file/bin" --built "$built" "$tmp/file"
 
 # Staged for a package: nothing in it knows the stage. Twice: an upgrade.
-for _ in first again; do
-  DESTDIR=$tmp/stage tools/install.sh --built "$built" /opt/rump >/dev/null
+for stage in stage "$tmp/stage"; do
+  (cd "$tmp" && DESTDIR=$stage "$OLDPWD/tools/install.sh" --built built /opt/rump >/dev/null)
 done
 [[ $(ls "$tmp/stage") == opt ]] || fail "files outside of PREFIX: $(ls "$tmp/stage")"
 [[ -x $tmp/stage/opt/rump/bin/rump ]] || fail "no rump in the stage"
