@@ -28,7 +28,8 @@ class Process {
   int Init();
 
   // Makes `call`. ENOTCONN: there is no connection, or it was lost meanwhile.
-  int Issue(Call* call);
+  // While it waits, `mask` is the thread's signal mask, if there is one.
+  int Issue(Call* call, const SignalSet* mask = nullptr);
 
   // time_t as for rumpclient_setconnretry().
   void SetRetry(time_t retry) { retry_.store(retry, std::memory_order_relaxed); }

@@ -76,11 +76,11 @@ bool Process::in_sharing_child() const {
   return child != nullptr && child == ThreadPointer();
 }
 
-int Process::Issue(Call* call) {
+int Process::Issue(Call* call, const SignalSet* mask) {
   if (page_ == nullptr) return ENOTCONN;
   const SignalBlock block;
   CallInterruption interruption;
-  interruption.mask = block.before();
+  interruption.mask = mask != nullptr ? *mask : block.before();
   interruption.around = &WaitCancellably;
   interruption.process = this;
   long result = -ENOTCONN;

@@ -2,22 +2,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 #include <type_traits>
 
 #include "rump/rumpclient.h"
+#include "rumpclient/core/call.h"
+#include "rumpclient/core/interruption.h"
+#include "rumpclient/core/signal_block.h"
+#include "rumpclient/process.h"
 
 #define RUMPCLIENT_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-// Bytes of the kernel's sigset_t; glibc's is longer.
-constexpr size_t kSigsetSize = 8;
+// Bytes of the kernel's sigset_t, the first of glibc's.
+constexpr size_t kSigsetSize = sizeof(rump::client::SignalSet);
 
 template <typename T>
 uint64_t Slot(T value) {
@@ -59,30 +62,34 @@ ssize_t SizeStub(Args... args) {
   return Stub<ssize_t, kNumber>(args...);
 }
 
-// The mask of ppoll(2), pselect(2) and epoll_pwait(2), for as long as it lives. Signals are the
-// client's business, so the server is not told of it.
-class MaskDuringCall {
- public:
-  explicit MaskDuringCall(const sigset_t* mask) : masked_(mask != nullptr) {
-    if (masked_) pthread_sigmask(SIG_SETMASK, mask, &before_);
-  }
-  ~MaskDuringCall() {
-    const int error = errno;
-    if (masked_) pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    errno = error;
-  }
-  MaskDuringCall(const MaskDuringCall&) = delete;
-  MaskDuringCall& operator=(const MaskDuringCall&) = delete;
+// Makes `call`, one that waits for descriptors, as ppoll(2), pselect(2) and epoll_pwait(2) have it:
+// with `mask` instead of the thread's as long as nothing is ready. Returns its error.
+int CallWithMask(rump::client::Call* call, rump::client::SignalSet mask) {
+  using namespace rump::client;
+  const SignalBlock block;
+  if (const int error = process.Issue(call, &mask); error != 0) return error;
+  if (call->error != 0 || call->retval[0] != 0) return call->error;
+  // The call had no time to wait, but those that `mask` lets in have their turn.
+  const SignalSet arrived = PendingSignals() & ~mask;
+  if (arrived == 0) return 0;
+  const bool ends = EndsCall(arrived, call->number);
+  SetSignalMask(mask);
+  SetSignalMask(kAllSignals);
+  return ends ? EINTR : 0;
+}
 
- private:
-  const bool masked_;
-  sigset_t before_;
-};
-
+// Signals are the client's business, so the server is not told of the mask.
 template <uint32_t kNumber, typename... Args>
 int MaskedStub(const sigset_t* mask, Args... args) {
-  const MaskDuringCall masked(mask);
-  return IntStub<kNumber>(args...);
+  if (mask == nullptr) return IntStub<kNumber>(args...);
+  rump::client::Call call = {.number = kNumber, .nargs = sizeof...(Args), .args = {Slot(args)...}};
+  rump::client::SignalSet kernel_mask;
+  memcpy(&kernel_mask, mask, sizeof kernel_mask);
+  if (const int error = CallWithMask(&call, kernel_mask); error != 0) {
+    errno = error;
+    return -1;
+  }
+  return static_cast<int>(call.retval[0]);
 }
 
 constexpr const sigset_t* kNoMask = nullptr;
