@@ -19,8 +19,10 @@
 
 namespace {
 
+namespace client = rump::client;
+
 // Bytes of the kernel's sigset_t, the first of glibc's.
-constexpr size_t kSigsetSize = sizeof(rump::client::SignalSet);
+constexpr size_t kSigsetSize = sizeof(client::SignalSet);
 
 template <typename T>
 uint64_t Slot(T value) {
@@ -64,17 +66,16 @@ ssize_t SizeStub(Args... args) {
 
 // Makes `call`, one that waits for descriptors, as ppoll(2), pselect(2) and epoll_pwait(2) have it:
 // with `mask` instead of the thread's as long as nothing is ready. Returns its error.
-int CallWithMask(rump::client::Call* call, rump::client::SignalSet mask) {
-  using namespace rump::client;
-  const SignalBlock block;
-  if (const int error = process.Issue(call, &mask); error != 0) return error;
+int CallWithMask(client::Call* call, client::SignalSet mask) {
+  const client::SignalBlock block;
+  if (const int error = client::process.Issue(call, &mask); error != 0) return error;
   if (call->error != 0 || call->retval[0] != 0) return call->error;
   // The call had no time to wait, but those that `mask` lets in have their turn.
-  const SignalSet arrived = PendingSignals() & ~mask;
+  const client::SignalSet arrived = client::PendingSignals() & ~mask;
   if (arrived == 0) return 0;
-  const bool ends = EndsCall(arrived, call->number);
-  SetSignalMask(mask);
-  SetSignalMask(kAllSignals);
+  const bool ends = client::EndsCall(arrived, call->number);
+  client::SetSignalMask(mask);
+  client::SetSignalMask(client::kAllSignals);
   return ends ? EINTR : 0;
 }
 
@@ -82,8 +83,8 @@ int CallWithMask(rump::client::Call* call, rump::client::SignalSet mask) {
 template <uint32_t kNumber, typename... Args>
 int MaskedStub(const sigset_t* mask, Args... args) {
   if (mask == nullptr) return IntStub<kNumber>(args...);
-  rump::client::Call call = {.number = kNumber, .nargs = sizeof...(Args), .args = {Slot(args)...}};
-  rump::client::SignalSet kernel_mask;
+  client::Call call = {.number = kNumber, .nargs = sizeof...(Args), .args = {Slot(args)...}};
+  client::SignalSet kernel_mask;
   memcpy(&kernel_mask, mask, sizeof kernel_mask);
   if (const int error = CallWithMask(&call, kernel_mask); error != 0) {
     errno = error;
