@@ -7,8 +7,8 @@
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
-#include "hijack/signal_block.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 
@@ -49,7 +49,7 @@ long Session::Issue(client::Call* call) {
 
 long Session::Request(int fd, uint64_t object, uint32_t number,
                       std::initializer_list<uint64_t> arguments) {
-  const SignalBlock block;
+  const client::SignalBlock block;
   client::Call call;
   call.number = number;
   call.args[call.nargs++] = object;
@@ -68,7 +68,7 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
 }
 
 long Session::NewSocket(int domain, int type, int protocol) {
-  const SignalBlock block;
+  const client::SignalBlock block;
   client::Call call;
   call.number = kSysHostSocket;
   call.nargs = 3;
@@ -89,7 +89,7 @@ long Session::NewSocket(int domain, int type, int protocol) {
 
 long Session::Fork() {
   if (!connected() || !OwnMemory()) return KernelResult(real.fork());
-  const SignalBlock block;
+  const client::SignalBlock block;
   PreforkCookie cookie;
   bool copied;
   {
@@ -160,7 +160,7 @@ void Session::ComplainOnce(int error) {
 }
 
 long Session::MoveFd() {
-  const SignalBlock block;
+  const client::SignalBlock block;
   return connection_.MoveFd();
 }
 

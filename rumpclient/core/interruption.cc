@@ -1,0 +1,77 @@
+#include "rumpclient/core/interruption.h"
+
+#include <signal.h>
+
+namespace rump::client {
+namespace {
+
+constexpr int kSignals = 64;
+
+// As rt_sigaction(2) has it, which is not libc's struct.
+struct KernelSigaction {
+  uint64_t handler;
+  uint64_t flags;
+  uint64_t restorer;
+  SignalSet mask;
+};
+
+constexpr uint64_t kDefault = 0;
+constexpr uint64_t kIgnore = 1;
+
+constexpr SignalSet Bit(int signo) { return SignalSet{1} << (signo - 1); }
+
+KernelSigaction ActionOf(int signo) {
+  KernelSigaction action = {};
+  RawSyscall(SYS_rt_sigaction, signo, nullptr, &action, sizeof(SignalSet));
+  return action;
+}
+
+bool HasHandler(const KernelSigaction& action) {
+  return action.handler != kDefault && action.handler != kIgnore;
+}
+
+}  // namespace
+
+bool IsNeverRestarted(uint32_t number) {
+  switch (number) {
+    case SYS_poll:
+    case SYS_ppoll:
+    case SYS_select:
+    case SYS_pselect6:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+    case SYS_pause:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool EndsCall(SignalSet signals, uint32_t number) {
+  for (int signo = 1; signo <= kSignals; ++signo) {
+    if ((signals & Bit(signo)) == 0) continue;
+    const KernelSigaction action = ActionOf(signo);
+    if (!HasHandler(action)) continue;
+    if ((action.flags & SA_RESTART) == 0 || IsNeverRestarted(number)) return true;
+  }
+  return false;
+}
+
+SignalSet WithoutHandler() {
+  SignalSet without = 0;
+  for (int signo = 1; signo <= kSignals; ++signo) {
+    if (!HasHandler(ActionOf(signo))) without |= Bit(signo);
+  }
+  return without;
+}
+
+SignalSet PendingSignals() {
+  SignalSet pending = 0;
+  RawSyscall(SYS_rt_sigpending, &pending, sizeof pending);
+  return pending;
+}
+
+}  // namespace rump::client
