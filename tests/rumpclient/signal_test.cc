@@ -309,7 +309,7 @@ TEST_P(InterruptTest, Cancellation) {
 // One signal for each call, which is known to be in the server by then: were it lost on the call,
 // the call would never end.
 TEST(SignalTest, NoneIsLostAtTheStartOfACall) {
-  constexpr int kTimes = 2000;
+  constexpr int kTimes = 300;
   int threads_pid[2];
   ASSERT_EQ(0, pipe2(threads_pid, O_CLOEXEC));
   FakeServer server([&](FakePeer* peer) {
