@@ -702,13 +702,13 @@ TEST(LossTest, InTheMiddleOfEachKindOfFrame) {
       {FrameClass::kResponse, FrameType::kHandshake, sizeof(int32_t)},
       {FrameClass::kResponse, FrameType::kPrefork, sizeof(PreforkCookie)},
   };
-  size_t next = 0;
-  bool cut_in_header = true;
+  size_t connections = 0;
   FakeServer server(
       [&](FakePeer* peer) {
         peer->Welcome();
         const ReceivedFrame request = peer->ReadFrame();
-        const Case& one = cases[next];
+        const Case& one = cases[connections / 2];
+        const bool in_header = connections++ % 2 == 0;
         std::string payload(one.payload, '\0');
         if (payload.size() > sizeof(CopyPayload)) {
           const CopyPayload range = {payload.size() - sizeof range, request.arg(1)};
@@ -716,18 +716,17 @@ TEST(LossTest, InTheMiddleOfEachKindOfFrame) {
         }
         const std::string frame =
             Frame(one.cls, one.type, request.header.reqno, 1, std::move(payload));
-        peer->Send(frame.substr(0, cut_in_header ? kHeaderSize - 1 : frame.size() - 1));
+        peer->Send(frame.substr(0, in_header ? kHeaderSize - 1 : frame.size() - 1));
         peer->Close();
       },
       static_cast<int>(2 * cases.size()));
-  for (next = 0; next < cases.size(); ++next) {
-    SCOPED_TRACE(next);
-    for (const bool in_header : {true, false}) {
-      cut_in_header = in_header;
+  for (const Case& one : cases) {
+    SCOPED_TRACE(static_cast<int>(one.type));
+    for (int i = 0; i < 2; ++i) {
       Client client(server);
       char into[4] = {};
       PreforkCookie cookie;
-      switch (cases[next].type) {
+      switch (one.type) {
         case FrameType::kHandshake:
           EXPECT_EQ(-ENOTCONN, client->Exec("test"));
           break;
