@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -377,6 +379,50 @@ TEST(SignalTest, WithoutTheExtensionTheCallGoesOn) {
     ExitWithResult();
   }
   ExpectGoodEnd(pid);
+}
+
+// What the server leaves undone must not keep a program from being ended.
+class StallTest : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(ReadingAndSending, StallTest, testing::Bool());
+
+TEST_P(StallTest, ProgramCanBeEnded) {
+  static constexpr size_t kSize = 8 << 20;
+  std::promise<pid_t> client;
+  std::promise<void> ended;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    if (GetParam()) {
+      // Answers that nobody reads fill the socket.
+      const CopyPayload range = {kMaxCopy, call.arg(1)};
+      const std::string payload(reinterpret_cast<const char*>(&range), sizeof range);
+      for (uint64_t i = 0; i < kSize / kMaxCopy; ++i) {
+        peer->Send(Frame(FrameClass::kRequest, FrameType::kCopyIn, i, 0, payload));
+      }
+      peer->Read(kHeaderSize);
+    } else {
+      const std::string answer = SyscallAnswer(call.header.reqno, 0, 0);
+      peer->Send(answer.substr(0, answer.size() / 2));
+      peer->Drain();
+    }
+    EXPECT_EQ(0, kill(client.get_future().get(), SIGTERM));
+    ended.get_future().wait();
+  });
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    EXPECT_EQ(0, rumpclient_init());
+    static char data[kSize];
+    rump_sys_write(1, data, sizeof data);
+    _exit(0);
+  }
+  client.set_value(pid);
+  int status = -1;
+  EXPECT_EQ(pid, waitpid(pid, &status, 0));
+  EXPECT_TRUE(WIFSIGNALED(status)) << status;
+  EXPECT_EQ(SIGTERM, WTERMSIG(status));
+  ended.set_value();
 }
 
 TEST(SignalTest, ServersSignalIsDelivered) {
