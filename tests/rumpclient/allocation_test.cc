@@ -24,10 +24,12 @@ constinit std::atomic<size_t> allocations{0};
 #define COUNTS 1
 // Over glibc's own, whose other names these are.
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier)
 void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);
 void* __libc_realloc(void* memory, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
+// NOLINTEND(bugprone-reserved-identifier)
 
 void* malloc(size_t size) {
   allocations.fetch_add(1);
