@@ -153,6 +153,10 @@ void Session::ComplainOnce(int error) {
   } else if (!server_->endpoint.is_unix()) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": sockets cannot be passed over TCP; use a unix:// URL"});
+  } else if (error == EOPNOTSUPP) {
+    Complain({"no network: RUMP_SERVER=", server_->url,
+              ": the server does not offer the extension hostfd; start a rump_server without "
+              "--no-extensions"});
   } else {
     Complain({"no network: RUMP_SERVER=", server_->url, ": ", DescribeErrno(error),
               "; is \"rump_server ", server_->url, "\" running?"});

@@ -22,6 +22,7 @@ enum Extension : uint32_t {
   kExtensionHostFd = 1u << 1,   // "hostfd": sockets as ends of socketpairs (the host_* calls)
   kExtensionControl = 1u << 2,  // "control": the calls behind rump ps, halt and their like
 };
+inline constexpr uint32_t kAllExtensions = kExtensionCancel | kExtensionHostFd | kExtensionControl;
 
 struct Banner {
   int major = kProtocolMajor;

@@ -11,6 +11,8 @@
 #include <span>
 #include <string_view>
 
+#include "protocol/banner.h"
+
 namespace rump {
 
 // Calls of our own, outside Linux's range. Those named host_* belong to the extension "hostfd",
@@ -37,6 +39,12 @@ enum PrivateCall : uint32_t {
   // on; size 0 ends that.
   kSysTrace = kPrivateCallBase + 7,
 };
+
+// The Extension that a call belongs to, 0 for those of Linux.
+constexpr uint32_t ExtensionOfCall(uint32_t number) {
+  if (number < kPrivateCallBase) return 0;
+  return number <= kSysHostProve ? kExtensionHostFd : kExtensionControl;
+}
 
 enum HostConnectFlags : uint64_t {
   // When the connection cannot be decided at once, send one byte on S when it is: 0 or the errno.

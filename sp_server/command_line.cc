@@ -17,8 +17,9 @@ namespace {
 // More than this of anything is a slip of the finger.
 constexpr size_t kMaxNumber = size_t{1} << 40;
 
-// The command line, with its times as plain numbers while it is read.
+// The command line while it is read, in the options' own words.
 struct Draft : CommandLine {
+  bool no_extensions = false;
   size_t prefork_seconds =
       std::chrono::duration_cast<std::chrono::seconds>(server.prefork_lifetime).count();
 };
@@ -44,6 +45,9 @@ constexpr Option kOptions[] = {
      .argument = "FILE",
      .help = "write a line per system call to FILE; - is standard error, with -s",
      .text = [](Draft& d) -> std::string& { return d.trace; }},
+    {.name = "--no-extensions",
+     .help = "the plain protocol alone: no hijacked programs, no rump ps, halt or trace",
+     .flag = [](Draft& d) -> bool& { return d.no_extensions; }},
     {.name = "--max-clients",
      .argument = "N",
      .help = "clients at once; one more is told to try again",
@@ -58,12 +62,28 @@ constexpr Option kOptions[] = {
      .number = [](Draft& d) -> size_t& { return d.server.limits.output_bytes; }},
     {.name = "--max-fds",
      .argument = "N",
-     .help = "descriptors sent by one client that no call has taken",
+     .help = "descriptors that a client sends with one frame; beyond that it is cut off",
      .number = [](Draft& d) -> size_t& { return d.server.limits.received_fds; }},
     {.name = "--max-objects",
      .argument = "N",
      .help = "sockets of hijacked programs; each is a descriptor of the server",
-     .number = [](Draft& d) -> size_t& { return d.max_objects; }},
+     .number = [](Draft& d) -> size_t& { return d.kernel.objects; }},
+    {.name = "--max-process-objects",
+     .argument = "N",
+     .help = "those that one process made, or its listeners did",
+     .number = [](Draft& d) -> size_t& { return d.kernel.process_objects; }},
+    {.name = "--max-files",
+     .argument = "N",
+     .help = "entries in the descriptor tables of all processes of the kernel",
+     .number = [](Draft& d) -> size_t& { return d.kernel.files; }},
+    {.name = "--max-process-files",
+     .argument = "N",
+     .help = "those of one process",
+     .number = [](Draft& d) -> size_t& { return d.kernel.process_files; }},
+    {.name = "--max-memory",
+     .argument = "BYTES",
+     .help = "what calls, pipes, AF_UNIX sockets, poll and epoll hold for all processes",
+     .number = [](Draft& d) -> size_t& { return d.kernel.memory_bytes; }},
     {.name = "--max-preforks",
      .argument = "N",
      .help = "forked copies of one process that wait to be claimed",
@@ -127,6 +147,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const char* const> words)
     if (absl::Status status = Apply(*option, value, &draft); !status.ok()) return status;
   }
   draft.server.prefork_lifetime = std::chrono::seconds(draft.prefork_seconds);
+  if (draft.no_extensions) draft.server.extensions = 0;
   if (draft.help || draft.version) return CommandLine(std::move(draft));
   if (draft.urls.empty()) return absl::InvalidArgumentError("no URL to serve at");
   if (draft.trace == "-" && !draft.foreground) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "sp_server/kernel/host_objects.h"
+#include "sp_server/kernel/limits.h"
 #include "sp_server/server/server.h"
 
 namespace rump {
@@ -19,7 +19,7 @@ struct CommandLine {
   bool help = false;     // the rest is not valid then
   bool version = false;  // the same
   std::string trace;     // file of the trace, "-" for standard error; empty for none
-  size_t max_objects = HostObjects::kMaxObjects;
+  KernelLimits kernel;
   ServerOptions server;
   std::vector<std::string> urls;
 };

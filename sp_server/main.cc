@@ -121,7 +121,7 @@ int Main(int argc, char** argv) {
   SetSignals(&loop);
   NetStack& stack = NetStack::Get();
   BuiltinKernel kernel(
-      &loop, [&stack] { stack.Drain(kSettlePackets); }, arguments.max_objects);
+      &loop, [&stack] { stack.Drain(kSettlePackets); }, arguments.kernel);
   if (!arguments.trace.empty()) kernel.SetTrace(OpenTrace(arguments.trace));
   loop.AddPoller(&stack);
   RegisterInet(&kernel.families(), &stack);

@@ -14,6 +14,8 @@
 namespace rump {
 
 SyscallTask SysQuery(CallContext& context) {
+  const Errno room = co_await OutputRoom(context, context.kernel().loop());
+  if (!room.ok()) co_return room;
   const std::optional<std::string> report =
       context.kernel().Report(context.arg(0), context.process().pid);
   if (!report) co_return Errno(EINVAL);

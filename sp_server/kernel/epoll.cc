@@ -9,6 +9,8 @@ namespace rump {
 namespace {
 // Bits of an event that are no readiness.
 constexpr uint32_t kModes = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;
+// What an item costs with its nodes: in the map, among the candidates, among the neighbours.
+constexpr size_t kItemBytes = 320;
 }  // namespace
 
 // One watched file; in the file's wait queue for as long as the file lives.
@@ -23,6 +25,7 @@ class EpollFile::Item final : public Waiter {
     nested_->above_.insert(epoll_);
   }
   ~Item() override {
+    epoll_->memory_.Shrink(kItemBytes);
     if (place_) epoll_->candidates_.erase(*place_);
     if (nested_ == nullptr) return;
     epoll_->below_.erase(epoll_->below_.find(nested_));
@@ -52,7 +55,8 @@ class EpollFile::Item final : public Waiter {
   std::optional<std::list<Item*>::iterator> place_;  // among the candidates
 };
 
-EpollFile::EpollFile(EventLoop* loop) : File(O_RDWR), loop_(loop) {}
+EpollFile::EpollFile(EventLoop* loop, std::shared_ptr<Budget> memory)
+    : File(O_RDWR), loop_(loop), memory_(std::move(memory)) {}
 
 EpollFile::~EpollFile() {
   items_.clear();
@@ -77,6 +81,7 @@ Errno EpollFile::Add(File* file, int fd, const epoll_event& event) {
   if (auto* nested = dynamic_cast<EpollFile*>(file); nested != nullptr) {
     if (const Errno error = CheckNesting(nested); !error.ok()) return error;
   }
+  if (!memory_.Grow(kItemBytes)) return Errno(ENOMEM);
   Item& item = items_.try_emplace(key, this, key, event).first->second;
   if (item.Ready() != 0) MarkCandidate(&item);
   return kOk;

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/file.h"
 #include "sp_server/loop/event_loop.h"
 
@@ -29,8 +30,9 @@ class EpollFile final : public File, public std::enable_shared_from_this<EpollFi
   // Watches between instances that may hang together.
   static constexpr size_t kMaxNested = 1000;
 
-  // For std::make_shared alone. `loop` outlives this.
-  explicit EpollFile(EventLoop* loop);
+  // For std::make_shared alone. `loop` outlives this. `memory`, what items come out of; nullptr:
+  // without a limit.
+  explicit EpollFile(EventLoop* loop, std::shared_ptr<Budget> memory = nullptr);
   ~EpollFile() override;
 
   Result<size_t> Read(std::span<std::byte>) override { return Errno(EINVAL); }
@@ -39,8 +41,8 @@ class EpollFile final : public File, public std::enable_shared_from_this<EpollFi
   uint32_t Poll() const override;
 
   // epoll_ctl(2). What is watched is a pair of open file and descriptor number; it is forgotten
-  // when the file goes, whatever becomes of the number. EEXIST, ENOENT, ENOSPC; ELOOP for instances
-  // that would watch themselves or be nested too deep; EINVAL for too many nested ones.
+  // when the file goes, whatever becomes of the number. EEXIST, ENOENT, ENOSPC, ENOMEM; ELOOP for
+  // instances that would watch themselves or be nested too deep; EINVAL for too many nested ones.
   Errno Add(File* file, int fd, const epoll_event& event);
   Errno Modify(File* file, int fd, const epoll_event& event);
   Errno Remove(File* file, int fd);
@@ -62,6 +64,7 @@ class EpollFile final : public File, public std::enable_shared_from_this<EpollFi
                    std::unordered_map<const EpollFile*, int>* known, size_t* met);
 
   EventLoop* const loop_;
+  Share memory_;
   std::map<Key, Item> items_;
   // Those that may be ready, in the order of their turns. What turns out not to be is dropped.
   mutable std::list<Item*> candidates_;

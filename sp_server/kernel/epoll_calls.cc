@@ -22,7 +22,7 @@ constexpr int kEventsPerCall = 4096;
 constexpr uint64_t kSigsetSize = 8;
 
 Result<std::shared_ptr<EpollFile>> GetEpoll(CallContext& context) {
-  Result<std::shared_ptr<File>> file = context.process().fds.Get(context.int_arg(0));
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(context.fd_arg(0));
   if (!file.ok()) return file.error();
   auto epoll = std::dynamic_pointer_cast<EpollFile>(*file);
   if (epoll == nullptr) return Errno(EINVAL);
@@ -30,8 +30,9 @@ Result<std::shared_ptr<EpollFile>> GetEpoll(CallContext& context) {
 }
 
 Result<uint64_t> Create(CallContext& context, bool close_on_exec) {
+  BuiltinKernel& kernel = context.kernel();
   const Result<int> fd = context.process().fds.Add(
-      std::make_shared<EpollFile>(&context.kernel().loop()), close_on_exec);
+      std::make_shared<EpollFile>(&kernel.loop(), kernel.memory()), close_on_exec);
   if (!fd.ok()) return fd.error();
   return static_cast<uint64_t>(*fd);
 }
@@ -51,14 +52,14 @@ SyscallTask SysEpollCreate1(CallContext& context) {
 
 SyscallTask SysEpollCtl(CallContext& context) {
   const int op = context.int_arg(1);
-  const int fd = context.int_arg(2);
+  const int fd = context.fd_arg(2);
   epoll_event event{};
   if (op != EPOLL_CTL_DEL) {
     const Errno copied = co_await CopyInObject(context, context.arg(3), &event);
     if (!copied.ok()) co_return copied;
   }
   const FdTable& fds = context.process().fds;
-  const Result<std::shared_ptr<File>> first = fds.Get(context.int_arg(0));
+  const Result<std::shared_ptr<File>> first = fds.Get(context.fd_arg(0));
   if (!first.ok()) co_return first.error();
   const Result<std::shared_ptr<File>> file = fds.Get(fd);
   if (!file.ok()) co_return file.error();
@@ -94,6 +95,8 @@ SyscallTask SysEpollWait(CallContext& context) {
   std::vector<epoll_event> events;
   for (;;) {
     if ((*epoll)->Poll() != 0) {
+      const Errno room = co_await OutputRoom(context, context.kernel().loop());
+      if (!room.ok()) co_return room;
       events.resize(std::min(max, kEventsPerCall));
       if (const size_t n = (*epoll)->Collect(events); n > 0) {
         context.call().CopyOut(context.arg(1), std::as_bytes(std::span(events).first(n)));

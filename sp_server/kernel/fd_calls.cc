@@ -14,6 +14,7 @@
 
 #include "protocol/frame.h"
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/io_vectors.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/pipe.h"
@@ -34,6 +35,8 @@ SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buf
     co_return co_await ReceiveData(context, arg, std::move(buffers), 0, nullptr);
   }
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return room;
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     const Result<size_t> n = arg.file->Read(ScratchBuffer().first(size));
     if (n.ok()) {
@@ -46,35 +49,63 @@ SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buf
   }
 }
 
+// The next bytes of a write to a file that would take some.
+Task<Errno> CopyInChunk(CallContext& context, const FileArg& arg, const ClientBuffers& buffers,
+                        CallBuffer* chunk) {
+  // Where nothing can be written, nothing is copied.
+  if (const Result<size_t> none = arg.file->Write({}); !none.ok()) co_return none.error();
+  chunk->Resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
+  co_return co_await buffers.Peek(context, chunk->bytes());
+}
+
 SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
   if (arg.file->AsSocket() != nullptr) {
     co_return co_await SendData(context, arg, std::move(buffers), nullptr, 0);
   }
-  std::vector<std::byte> chunk;
+  if (buffers.left() == 0) {
+    // Nothing can be written to a pipe that nobody reads, too.
+    const Errno error = arg.file->Write({}).error();
+    co_return error.ok() || error == Errno(EPIPE) ? Result(uint64_t{0}) : error;
+  }
+  CallBuffer chunk(context.process());
   size_t written = 0;  // of chunk
-  do {
+  while (buffers.left() > 0) {
+    Errno error;
     if (written == chunk.size()) {
-      chunk.resize(std::min<uint64_t>(buffers.left(), kWriteChunk));
       written = 0;
-      const Errno copied = co_await buffers.Peek(context, chunk);
-      if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
+      error = co_await CopyInChunk(context, arg, buffers, &chunk);
     }
-    const Result<size_t> n = arg.file->Write(std::span(chunk).subspan(written));
-    if (n.ok()) {
-      written += *n;
-      buffers.Pass(*n);
-      continue;
+    if (error.ok()) {
+      const Result<size_t> n = arg.file->Write(chunk.bytes().subspan(written));
+      if (n.ok()) {
+        written += *n;
+        buffers.Pass(*n);
+        continue;
+      }
+      error = n.error();
     }
-    Errno error = n.error();
     if (error == Errno(EPIPE)) context.call().Raise(SIGPIPE);
     if (error == Errno(EAGAIN)) error = co_await WaitFor(context, arg, POLLOUT, arg.may_block());
     if (!error.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : error;
-  } while (buffers.left() > 0);
+  }
   co_return buffers.passed();
 }
 
-Result<uint64_t> Duplicate(CallContext& context, uint64_t fd, int min, bool close_on_exec) {
-  Result<std::shared_ptr<File>> file = context.process().fds.Get(static_cast<int>(fd));
+// readv(2) or writev(2), of which `move` is what read(2) or write(2) do.
+SyscallTask MoveVectors(CallContext& context,
+                        SyscallTask (*move)(CallContext&, const FileArg&, ClientBuffers)) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) co_return arg.error();
+  Result<ClientBuffers> buffers =
+      co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
+  if (!buffers.ok()) co_return buffers.error();
+  // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
+  if (buffers->left() == 0) co_return uint64_t{0};
+  co_return co_await move(context, *arg, *std::move(buffers));
+}
+
+Result<uint64_t> Duplicate(CallContext& context, int fd, int min, bool close_on_exec) {
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(fd);
   if (!file.ok()) return file.error();
   const Result<int> copy = context.process().fds.Add(*file, close_on_exec, min);
   if (!copy.ok()) return copy.error();
@@ -91,7 +122,7 @@ Result<uint64_t> DuplicateTo(CallContext& context, int from, int to, bool close_
 
 SyscallTask MakePipeFds(CallContext& context, int flags) {
   if ((flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0) co_return Errno(EINVAL);
-  auto [reader, writer] = MakePipe(flags & O_NONBLOCK);
+  auto [reader, writer] = MakePipe(flags & O_NONBLOCK, context.kernel().memory());
   FdTable& fds = context.process().fds;
   const bool close_on_exec = (flags & O_CLOEXEC) != 0;
   const Result<int> read_fd = fds.Add(std::move(reader), close_on_exec);
@@ -120,41 +151,23 @@ SyscallTask SysWrite(CallContext& context) {
   co_return co_await WriteFile(context, *arg, ClientBuffers(context.arg(1), context.arg(2)));
 }
 
-SyscallTask SysReadv(CallContext& context) {
-  Result<FileArg> arg = GetFile(context, context.arg(0));
-  if (!arg.ok()) co_return arg.error();
-  Result<ClientBuffers> buffers =
-      co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
-  if (!buffers.ok()) co_return buffers.error();
-  // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
-  if (buffers->left() == 0) co_return uint64_t{0};
-  co_return co_await ReadFile(context, *arg, *std::move(buffers));
-}
+SyscallTask SysReadv(CallContext& context) { return MoveVectors(context, ReadFile); }
 
-SyscallTask SysWritev(CallContext& context) {
-  Result<FileArg> arg = GetFile(context, context.arg(0));
-  if (!arg.ok()) co_return arg.error();
-  Result<ClientBuffers> buffers =
-      co_await ClientBuffers::FromIovecs(context, context.arg(1), context.arg(2));
-  if (!buffers.ok()) co_return buffers.error();
-  // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
-  if (buffers->left() == 0) co_return uint64_t{0};
-  co_return co_await WriteFile(context, *arg, *std::move(buffers));
-}
+SyscallTask SysWritev(CallContext& context) { return MoveVectors(context, WriteFile); }
 
 SyscallTask SysClose(CallContext& context) {
-  const Errno error = context.process().fds.Close(context.int_arg(0));
+  const Errno error = context.process().fds.Close(context.fd_arg(0));
   if (!error.ok()) co_return error;
   co_return uint64_t{0};
 }
 
 SyscallTask SysDup(CallContext& context) {
-  co_return Duplicate(context, context.arg(0), 0, /*close_on_exec=*/false);
+  co_return Duplicate(context, context.fd_arg(0), 0, /*close_on_exec=*/false);
 }
 
 SyscallTask SysDup2(CallContext& context) {
-  const int from = context.int_arg(0);
-  const int to = context.int_arg(1);
+  const int from = context.fd_arg(0);
+  const int to = context.fd_arg(1);
   if (from == to) {
     const Result<std::shared_ptr<File>> file = context.process().fds.Get(from);
     if (!file.ok()) co_return file.error();
@@ -164,24 +177,24 @@ SyscallTask SysDup2(CallContext& context) {
 }
 
 SyscallTask SysDup3(CallContext& context) {
+  const int from = context.fd_arg(0);
+  const int to = context.fd_arg(1);
   const int flags = context.int_arg(2);
-  if ((flags & ~O_CLOEXEC) != 0 || context.int_arg(0) == context.int_arg(1)) {
-    co_return Errno(EINVAL);
-  }
-  co_return DuplicateTo(context, context.int_arg(0), context.int_arg(1), (flags & O_CLOEXEC) != 0);
+  if ((flags & ~O_CLOEXEC) != 0 || from == to) co_return Errno(EINVAL);
+  co_return DuplicateTo(context, from, to, (flags & O_CLOEXEC) != 0);
 }
 
 SyscallTask SysFcntl(CallContext& context) {
   FdTable& fds = context.process().fds;
-  const int fd = context.int_arg(0);
+  const int fd = context.fd_arg(0);
   const Result<std::shared_ptr<File>> file = fds.Get(fd);
   if (!file.ok()) co_return file.error();
   const int value = context.int_arg(2);
   switch (context.int_arg(1)) {
     case F_DUPFD:
-      co_return Duplicate(context, context.arg(0), value, /*close_on_exec=*/false);
+      co_return Duplicate(context, fd, value, /*close_on_exec=*/false);
     case F_DUPFD_CLOEXEC:
-      co_return Duplicate(context, context.arg(0), value, /*close_on_exec=*/true);
+      co_return Duplicate(context, fd, value, /*close_on_exec=*/true);
     case F_GETFD:
       co_return uint64_t{*fds.CloseOnExec(fd) ? FD_CLOEXEC : 0U};
     case F_SETFD:
@@ -209,6 +222,8 @@ SyscallTask SysIoctl(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   const uint64_t request = context.arg(1);
+  CallMemory share(context.process());
+  if (!share.Take(IoctlSize(request))) co_return Errno(ENOMEM);
   std::vector<std::byte> memory(IoctlSize(request));
   const Errno copied = co_await CopyInBytes(context, context.arg(2), memory);
   if (!copied.ok()) co_return copied;

@@ -8,24 +8,33 @@
 #include <vector>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/file.h"
 
 namespace rump {
 
 class FdTable {
  public:
-  // Descriptors that a process may have; one more is EMFILE.
-  static constexpr int kMaxFds = 4096;
+  // Descriptors that a process may have, whatever the constructor says.
+  static constexpr int kMaxFds = 1 << 20;
 
-  FdTable() = default;
+  // A table of up to `max_fds` descriptors; one more is EMFILE. Its entries come out of `entries`
+  // (nullptr: without a limit): ENFILE when there are none left.
+  explicit FdTable(size_t max_fds, std::shared_ptr<Budget> entries = nullptr);
   FdTable(const FdTable&) = delete;
   FdTable& operator=(const FdTable&) = delete;
 
-  // Takes the descriptors of `other`, which refer to the same open files, as after fork(2).
-  void CopyFrom(const FdTable& other) { entries_ = other.entries_; }
-  // Puts `file` at the lowest free number that is at least `min`. EMFILE; EINVAL for a bad `min`.
+  int max_fds() const { return max_fds_; }
+
+  // Takes the descriptors of `other`, which refer to the same open files, as after fork(2). Of an
+  // empty table. ENFILE.
+  Errno CopyFrom(const FdTable& other);
+  // Puts `file` at the lowest free number that is at least `min`. EMFILE, ENFILE; EINVAL for a bad
+  // `min`.
   Result<int> Add(std::shared_ptr<File> file, bool close_on_exec, int min = 0);
-  // Puts `file` at `fd`, closing what was there. EBADF for a number out of range.
+  // The error that the next Add would have: before something that cannot be undone.
+  Errno CheckRoom();
+  // Puts `file` at `fd`, closing what was there. EBADF for a number out of range; ENFILE.
   Errno Set(int fd, std::shared_ptr<File> file, bool close_on_exec);
   // EBADF for a closed one.
   Result<std::shared_ptr<File>> Get(int fd) const;
@@ -34,7 +43,7 @@ class FdTable {
   Errno SetCloseOnExec(int fd, bool close_on_exec);
   // Closes the close-on-exec ones, as execve(2) does.
   void Exec();
-  void CloseAll() { entries_.clear(); }
+  void CloseAll();
   size_t count() const;
 
  private:
@@ -45,6 +54,15 @@ class FdTable {
   bool IsOpen(int fd) const {
     return fd >= 0 && static_cast<size_t>(fd) < entries_.size() && entries_[fd].file != nullptr;
   }
+  // Makes an entry for a free number that is at least `min`, and returns it.
+  Result<int> MakeRoom(int min);
+  // Makes entries up to that of `fd`. ENFILE.
+  Errno GrowTo(int fd);
+  // Forgets the free entries above the last open one.
+  void Trim();
+
+  const int max_fds_;
+  Share share_;  // one for each entry
   std::vector<Entry> entries_;
 };
 

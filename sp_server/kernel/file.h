@@ -29,7 +29,8 @@ class File {
 
   // Reads up to buffer.size() bytes; 0 is the end of the file. EAGAIN: nothing there yet.
   virtual Result<size_t> Read(std::span<std::byte> buffer) = 0;
-  // Writes up to data.size() bytes, at least one. EAGAIN: no room yet; EPIPE: nobody will read.
+  // Writes up to data.size() bytes, at least one. EAGAIN: no room yet; EPIPE: nobody will read. Of
+  // no bytes: whether this is a file to write to that somebody will read.
   virtual Result<size_t> Write(std::span<const std::byte> data) = 0;
   // The POLL* bits of poll(2) that hold now.
   virtual uint32_t Poll() const = 0;

@@ -1,7 +1,7 @@
 // The calls of the extension "hostfd": sockets behind descriptors of programs. All answer at once.
 #include <sys/socket.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
@@ -9,6 +9,16 @@
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
+namespace {
+
+bool IsCOf(const UniqueFd& c, const HostSocket& object) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  return c.valid() && getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 &&
+         cookie == object.c_cookie();
+}
+
+}  // namespace
 
 SyscallTask SysHostSocket(CallContext& context) {
   // What moves the bytes is made for connections of the TCP/IP stack and for its datagrams.
@@ -17,7 +27,8 @@ SyscallTask SysHostSocket(CallContext& context) {
   Result<std::shared_ptr<Socket>> socket =
       context.kernel().families().Create(domain, context.int_arg(1), context.int_arg(2), O_RDWR);
   if (!socket.ok()) co_return socket.error();
-  Result<HostObjects::Created> created = context.kernel().objects().Create(*std::move(socket));
+  Result<HostObjects::Created> created =
+      context.kernel().objects().Create(*std::move(socket), context.process().objects_made);
   if (!created.ok()) co_return created.error();
   context.kernel().AllowObject(context.process(), created->object->id());
   context.call().AttachFd(std::move(created->c));
@@ -50,13 +61,11 @@ SyscallTask SysHostRelease(CallContext& context) {
 }
 
 SyscallTask SysHostProve(CallContext& context) {
-  const UniqueFd c = context.call().TakeFd();
+  UniqueFd c = context.call().TakeFd();
   std::shared_ptr<HostSocket> object = context.kernel().objects().Find(context.arg(0));
-  if (object == nullptr) co_return Errno(EBADF);
-  uint64_t cookie = 0;
-  socklen_t size = sizeof cookie;
-  if (!c.valid() || getsockopt(c.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0 ||
-      cookie != object->c_cookie()) {
+  if (object == nullptr || !IsCOf(c, *object)) {
+    // It can be anything, so that closing it may block. A C never does.
+    context.kernel().loop().closer().Close(std::move(c));
     co_return Errno(EBADF);
   }
   context.kernel().AllowObject(context.process(), object->id());

@@ -75,11 +75,13 @@ std::string HostObjects::NameOf(uint64_t id) {
   return name;
 }
 
-Result<HostPair> HostObjects::MakePair(bool fill) {
+Result<HostPair> HostObjects::MakePair(bool fill, const std::shared_ptr<Budget>& owner) {
   if (objects_.size() >= max_objects_) return Errno(ENFILE);
+  Share share(owner);
+  if (!share.Grow(1)) return Errno(EMFILE);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
-  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1])};
+  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = std::move(share)};
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string name = NameOf(next_id_);
@@ -92,6 +94,8 @@ Result<HostPair> HostObjects::MakePair(bool fill) {
   if (getsockopt(pair.c.get(), SOL_SOCKET, SO_COOKIE, &pair.c_cookie, &size) != 0) {
     return Errno(errno);
   }
+  // By nobody as yet: what may fail has to before there is a connection to lose.
+  if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
   SetBufferSize(pair.s.get(), kBufferSize);
   if (fill) {
     pair.junk = FillWithJunk(pair.c.get());
@@ -104,14 +108,14 @@ Result<HostPair> HostObjects::MakePair(bool fill) {
 std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
   const uint64_t id = next_id_++;
   const bool connected = socket->type() == SOCK_STREAM && pair->junk == 0;
-  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), *pair, std::move(pair->s),
-                                             connected);
+  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), pair, connected);
   objects_.emplace(id, object);
   return object;
 }
 
-Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket) {
-  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM);
+Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket,
+                                                 const std::shared_ptr<Budget>& owner) {
+  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM, owner);
   if (!pair.ok()) return pair.error();
   std::shared_ptr<HostSocket> object = Adopt(std::move(socket), &*pair);
   return Created{std::move(object), std::move(pair->c)};
@@ -124,11 +128,12 @@ std::shared_ptr<HostSocket> HostObjects::Find(uint64_t id) const {
 
 void HostObjects::Release(uint64_t id) {
   auto it = objects_.find(id);
-  if (it != objects_.end() && it->second->HostClosed()) objects_.erase(it);
+  if (it != objects_.end() && it->second->Finished()) objects_.erase(it);
 }
 
-void HostObjects::SweepClosed() {
-  std::erase_if(objects_, [](const auto& entry) { return entry.second->HostClosed(); });
+void HostObjects::SweepFinished() {
+  if (std::exchange(swept_, true)) return;
+  std::erase_if(objects_, [](const auto& entry) { return entry.second->Finished(); });
 }
 
 void HostObjects::WatchDead(uint64_t id) {
@@ -150,6 +155,7 @@ void HostObjects::Schedule(std::shared_ptr<HostSocket> object) {
 }
 
 EventLoop::Clock::duration HostObjects::Poll() {
+  swept_ = false;
   std::vector<std::shared_ptr<HostSocket>> ready;
   ready.swap(ready_);
   budget_ = std::clamp(kMaxBudget * kBusyPumps / std::max<size_t>(ready.size(), 1), kMinBudget,

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/host_socket.h"
 #include "sp_server/loop/event_loop.h"
 
@@ -31,21 +32,23 @@ class HostObjects final : private EventLoop::Poller {
     std::shared_ptr<HostSocket> object;
     UniqueFd c;
   };
-  // Puts `socket` behind a new pair. ENFILE, EMFILE, or socketpair(2)'s errors.
-  Result<Created> Create(std::shared_ptr<Socket> socket);
+  // Puts `socket` behind a new pair, which counts as one of `owner`'s: EMFILE if it has no more.
+  // ENFILE, or errors of socketpair(2) or epoll_ctl(2).
+  Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.
-  Result<HostPair> MakePair(bool fill);
+  Result<HostPair> MakePair(bool fill, const std::shared_ptr<Budget>& owner);
   std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);
 
   // nullptr for an unknown id.
   std::shared_ptr<HostSocket> Find(uint64_t id) const;
   size_t count() const { return objects_.size(); }
 
-  // Frees `id` if no C is left.
+  // Frees `id` if it is finished.
   void Release(uint64_t id);
-  // Frees every object that no program holds any more, also those whose events are still to come.
-  void SweepClosed();
+  // Frees every object that is finished, also those whose events are still to come; once in a turn
+  // of the loop, since it asks the host about each.
+  void SweepFinished();
 
   // For HostSocket.
   EventLoop& loop() { return *loop_; }
@@ -74,6 +77,7 @@ class HostObjects final : private EventLoop::Poller {
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   std::vector<uint64_t> dead_;
+  bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).
   struct alignas(4096) Page {
     std::byte bytes[4096];

@@ -22,10 +22,30 @@ namespace {
 // Connections handed to a program before it accepts them; the rest waits in the stack.
 constexpr size_t kRecordsAhead = 64;
 constexpr size_t kMaxBacklog = 4096;
-// How long to wait for descriptors to be free again.
+// How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
-bool SendRecord(int s, const AcceptRecord& record, int c) {
+// What became of a send on S.
+enum class Sent {
+  kYes,
+  kLater,  // there is no room, or the host is short of something
+  kNever,  // the program's end takes nothing any more
+};
+
+Sent SendOnS(int s, const msghdr& msg) {
+  if (sendmsg(s, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return Sent::kYes;
+  return errno == EPIPE || errno == ECONNRESET ? Sent::kNever : Sent::kLater;
+}
+
+Sent SendByte(int s, char byte) {
+  iovec iov{&byte, 1};
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  return SendOnS(s, msg);
+}
+
+Sent SendRecord(int s, const AcceptRecord& record, int c) {
   iovec iov{const_cast<AcceptRecord*>(&record), sizeof record};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr msg{};
@@ -38,28 +58,35 @@ bool SendRecord(int s, const AcceptRecord& record, int c) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(header), &c, sizeof c);
-  return sendmsg(s, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof record;
+  return SendOnS(s, msg);
 }
 
 }  // namespace
 
 HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-                       const HostPair& pair, UniqueFd s, bool connected)
+                       HostPair* pair, bool connected)
     : objects_(objects),
       id_(id),
       socket_(std::move(socket)),
-      c_cookie_(pair.c_cookie),
-      s_(std::move(s)),
+      c_cookie_(pair->c_cookie),
+      share_(std::move(pair->share)),
+      s_(std::move(pair->s)),
       state_(connected                        ? State::kConnected
              : socket_->type() == SOCK_STREAM ? State::kFresh
                                               : State::kDatagram),
-      junk_(pair.junk) {
+      junk_(pair->junk) {
   socket_->waiters().Add(this);
-  // Edge-triggered: a pump that the stack has no room for must not spin on a readable S.
-  (void)objects_->loop().Watch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+  // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
+  // watched already, so that this cannot fail.
+  (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
 }
 
-HostSocket::~HostSocket() { objects_->loop().Unwatch(s_.get(), this); }
+HostSocket::~HostSocket() { CloseS(); }
+
+void HostSocket::CloseS() {
+  objects_->loop().Unwatch(s_.get(), this);
+  objects_->loop().closer().CloseStream(std::move(s_), /*own=*/junk_);
+}
 
 void HostSocket::OnReady(uint32_t) { Schedule(); }
 
@@ -90,6 +117,11 @@ bool HostSocket::HostClosed() const {
   memcpy(address.sun_path, name.data(), name.size());
   return bind(probe.get(), reinterpret_cast<const sockaddr*>(&address),
               offsetof(sockaddr_un, sun_path) + name.size()) == 0;
+}
+
+bool HostSocket::Finished() const {
+  // A connection's pump finds out by itself.
+  return (state_ != State::kConnected || pump_.host_eof()) && HostClosed();
 }
 
 void HostSocket::Run() {
@@ -129,26 +161,44 @@ size_t HostSocket::UnacceptedRecords() const {
   return static_cast<size_t>(queued) / record_cost_;
 }
 
+bool HostSocket::AcceptNext() {
+  if ((socket_->Poll() & POLLIN) == 0) return false;
+  Result<HostPair> pair = objects_->MakePair(/*fill=*/false, share_.budget());
+  if (!pair.ok()) {
+    RetryLater();
+    return false;
+  }
+  SocketAddress peer;
+  Result<std::shared_ptr<Socket>> accepted = socket_->Accept(&peer);
+  if (!accepted.ok()) return false;
+  unsent_ = std::make_unique<Unsent>();
+  unsent_->object = objects_->Adopt(*std::move(accepted), &*pair);
+  unsent_->c = std::move(pair->c);
+  unsent_->record.object = unsent_->object->id();
+  unsent_->record.peer_len = peer.len;
+  memcpy(unsent_->record.peer, &peer.storage,
+         std::min<size_t>(peer.len, sizeof unsent_->record.peer));
+  return true;
+}
+
+void HostSocket::DropUnsent() {
+  if (unsent_ == nullptr) return;
+  objects_->Remove(unsent_->object->id());
+  unsent_ = nullptr;
+}
+
 void HostSocket::RunListening() {
   size_t records = UnacceptedRecords();
   // As natively, a backlog of n admits n + 1.
   const size_t limit = std::min(backlog_ + 1, kRecordsAhead);
-  while (records < limit && (socket_->Poll() & POLLIN) != 0) {
-    Result<HostPair> pair = objects_->MakePair(/*fill=*/false);
-    if (!pair.ok()) {
+  while (records < limit && (unsent_ != nullptr || AcceptNext())) {
+    const Sent sent = SendRecord(s_.get(), unsent_->record, unsent_->c.get());
+    if (sent == Sent::kLater) {
       RetryLater();
       break;
     }
-    SocketAddress peer;
-    Result<std::shared_ptr<Socket>> accepted = socket_->Accept(&peer);
-    if (!accepted.ok()) break;
-    std::shared_ptr<HostSocket> object = objects_->Adopt(*std::move(accepted), &*pair);
-    AcceptRecord record;
-    record.object = object->id();
-    record.peer_len = peer.len;
-    memcpy(record.peer, &peer.storage, std::min<size_t>(peer.len, sizeof record.peer));
-    if (!SendRecord(s_.get(), record, pair->c.get())) {
-      objects_->Remove(object->id());
+    if (sent == Sent::kNever) {
+      DropUnsent();
       break;
     }
     int queued = 0;
@@ -157,11 +207,13 @@ void HostSocket::RunListening() {
     }
     ++records;
     // The peer's first bytes may be there already.
-    object->Schedule();
+    unsent_->object->Schedule();
+    unsent_ = nullptr;
   }
-  socket_->SetAcceptDebt(records);
+  socket_->SetAcceptDebt(records + (unsent_ != nullptr ? 1 : 0));
   if ((socket_->Poll() & POLLHUP) == 0) return;
   // Shut down: whoever waits in accept is to see an end of file, and nothing can follow that.
+  DropUnsent();
   shutdown(s_.get(), SHUT_WR);
   state_ = State::kDead;
 }
@@ -208,17 +260,21 @@ bool HostSocket::AbandonConnect() {
 }
 
 void HostSocket::RunConnecting() {
-  const uint32_t ready = socket_->Poll();
-  if (ready == 0) return;
-  const bool failed = (ready & POLLERR) != 0;
-  if (notify_) {
-    const char outcome = static_cast<char>(socket_->TakeError().value());
-    notified_ = send(s_.get(), &outcome, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-    notify_ = false;
-  } else if (failed) {
+  if (!outcome_) {
+    const uint32_t ready = socket_->Poll();
+    if (ready == 0) return;
     // The junk is still unread: the program sees ERR and HUP on C, and SO_ERROR has the reason.
-    return Die();
+    if (!notify_ && (ready & POLLERR) != 0) return Die();
+    outcome_ = notify_ ? socket_->TakeError() : kOk;
   }
+  if (notify_) {
+    const Sent sent = SendByte(s_.get(), static_cast<char>(outcome_->value()));
+    if (sent == Sent::kLater) return RetryLater();
+    notified_ = sent == Sent::kYes;
+    notify_ = false;
+  }
+  const bool failed = !outcome_->ok();
+  outcome_.reset();
   if (failed) {
     state_ = State::kFresh;
   } else {
@@ -239,7 +295,8 @@ void HostSocket::BecomeConnected() {
 
 void HostSocket::RunConnected() {
   auto& stream = static_cast<StreamSocket&>(*socket_);
-  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget())) {
+  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
+                    objects_->loop().closer())) {
     case StreamPump::Outcome::kMore:
       return Schedule();
     case StreamPump::Outcome::kHostGone:
@@ -248,6 +305,9 @@ void HostSocket::RunConnected() {
     case StreamPump::Outcome::kStreamGone:
       if (HostClosed()) return objects_->Remove(id_);
       return Die();
+    case StreamPump::Outcome::kRetry:
+      RetryLater();
+      break;
     case StreamPump::Outcome::kIdle:
       break;
   }
@@ -256,8 +316,7 @@ void HostSocket::RunConnected() {
 }
 
 void HostSocket::Die() {
-  objects_->loop().Unwatch(s_.get(), this);
-  s_.reset();
+  CloseS();
   state_ = State::kDead;
   objects_->WatchDead(id_);
 }
@@ -269,7 +328,9 @@ void HostSocket::DatagramTaken() {
 
 void HostSocket::MirrorReadiness() {
   if (byte_out_ || (socket_->Poll() & (POLLIN | POLLERR)) == 0) return;
-  byte_out_ = send(s_.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+  const Sent sent = SendByte(s_.get(), 0);
+  byte_out_ = sent == Sent::kYes;
+  if (sent == Sent::kLater) RetryLater();
 }
 
 }  // namespace rump

@@ -7,8 +7,11 @@
 #include <stdint.h>
 
 #include <memory>
+#include <optional>
 
 #include "protocol/errno.h"
+#include "protocol/syscalls.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/socket.h"
 #include "sp_server/kernel/stream_pump.h"
 #include "sp_server/loop/event_loop.h"
@@ -24,16 +27,17 @@ struct HostPair {
   UniqueFd c;
   uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
   size_t junk = 0;        // bytes that fill C's send direction
+  Share share;            // what the owner's limit counts
 };
 
 class HostSocket final : public std::enable_shared_from_this<HostSocket>,
                          private Waiter,
                          private EventLoop::Watcher {
  public:
-  // `objects` outlives this. `pair` has its C still; the creator gives it away after construction.
-  // `connected`: the stream is one that accept made.
-  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-             const HostPair& pair, UniqueFd s, bool connected);
+  // `objects` outlives this. Takes all of `pair` but its C, which the creator gives away after
+  // construction. `connected`: the stream is one that accept made.
+  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket, HostPair* pair,
+             bool connected);
   ~HostSocket() override;
 
   uint64_t id() const { return id_; }
@@ -50,12 +54,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 
-  // Whether no C is open in any process any more.
-  bool HostClosed() const;
+  // Whether no C is open in any process any more, nor has one left bytes that are still to be sent.
+  bool Finished() const;
   // Does what S and the socket are ready for. Called by HostObjects.
   void Run();
 
  private:
+  // Whether no C is open in any process any more.
+  bool HostClosed() const;
   // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only
   // names and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
@@ -64,7 +70,10 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void OnEvents(uint32_t events) override;
   void Schedule();
   void RunListening();
-  // Runs again when there may be descriptors.
+  // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
+  bool AcceptNext();
+  void DropUnsent();
+  // Runs again when there may be descriptors, or memory.
   void RetryLater();
   void RunConnecting();
   void RunConnected();
@@ -73,12 +82,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Puts the readiness byte on S if there is something to receive and no byte is out.
   void MirrorReadiness();
   void Die();
+  void CloseS();
   size_t UnacceptedRecords() const;
 
   HostObjects* const objects_;
   const uint64_t id_;
   const std::shared_ptr<Socket> socket_;
   const uint64_t c_cookie_;
+  const Share share_;
   UniqueFd s_;
   State state_;
   size_t junk_;
@@ -90,6 +101,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
+  // Listening: a connection that S has not taken yet.
+  struct Unsent {
+    AcceptRecord record;
+    std::shared_ptr<HostSocket> object;
+    UniqueFd c;
+  };
+  std::unique_ptr<Unsent> unsent_;
+  std::optional<Errno> outcome_;  // connecting: known, and not told yet
   StreamPump pump_;
 };
 

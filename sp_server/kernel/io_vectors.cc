@@ -6,12 +6,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "sp_server/kernel/kernel.h"
+
 namespace rump {
 
 Task<Result<ClientBuffers>> ClientBuffers::FromIovecs(CallContext& context, uint64_t addr,
                                                       uint64_t count) {
   if (count > IOV_MAX) co_return Errno(EINVAL);
   ClientBuffers result;
+  if (!result.memory_.emplace(context.process()).Take(count * sizeof(ClientBuffer))) {
+    co_return Errno(ENOMEM);
+  }
   result.buffers_.resize(count);
   const Errno error =
       co_await CopyInBytes(context, addr, std::as_writable_bytes(std::span(result.buffers_)));

@@ -6,9 +6,11 @@
 #include <stdint.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/syscalls.h"
 
 namespace rump {
@@ -25,7 +27,8 @@ class ClientBuffers {
   ClientBuffers() = default;
   ClientBuffers(uint64_t addr, uint64_t size) : buffers_{{addr, size}}, total_(size) {}
 
-  // Copies `count` iovecs in. EINVAL for too many, or for more bytes than a call can return.
+  // Copies `count` iovecs in. EINVAL for too many, or for more bytes than a call can return;
+  // ENOMEM.
   static Task<Result<ClientBuffers>> FromIovecs(CallContext& context, uint64_t addr,
                                                 uint64_t count);
 
@@ -40,6 +43,7 @@ class ClientBuffers {
   void Pass(uint64_t bytes);
 
  private:
+  std::optional<CallMemory> memory_;  // for buffers_, if they were copied in
   std::vector<ClientBuffer> buffers_;
   size_t index_ = 0;     // of the buffer that is next
   uint64_t offset_ = 0;  // into it

@@ -35,11 +35,12 @@ class BuiltinKernel::Handle final : public KernelProcess {
   Result<std::unique_ptr<KernelProcess>> Fork() override {
     if (kernel_->processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
     std::shared_ptr<Process> child = kernel_->NewProcess(process_->command, process_->pid);
+    auto handle = std::make_unique<Handle>(kernel_, child);
+    if (const Errno error = child->fds.CopyFrom(process_->fds); !error.ok()) return error;
     for (const uint64_t id : process_->objects) {
       if (kernel_->objects_.Find(id) != nullptr) kernel_->AllowObject(*child, id);
     }
-    child->fds.CopyFrom(process_->fds);
-    return std::unique_ptr<KernelProcess>(new Handle(kernel_, std::move(child)));
+    return std::unique_ptr<KernelProcess>(std::move(handle));
   }
 
   void SetClient(const ClientInfo* client) override { process_->client = client; }
@@ -81,17 +82,21 @@ class BuiltinKernel::Handle final : public KernelProcess {
   const std::shared_ptr<Process> process_;
 };
 
-BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle, size_t max_host_objects)
+BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
+                             const KernelLimits& limits)
     : loop_(loop),
-      objects_(loop, std::move(settle), max_host_objects),
+      limits_(limits),
+      fd_entries_(std::make_shared<Budget>(limits.files)),
+      memory_(std::make_shared<Budget>(limits.memory_bytes)),
+      objects_(loop, std::move(settle), limits.objects),
       call_counts_(AllSyscalls().size() + 1) {
-  RegisterUnix(&families_);
+  RegisterUnix(&families_, memory_);
   utsname host;
   if (uname(&host) == 0) hostname_ = host.nodename;
 }
 
 std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid parent) {
-  auto process = std::make_shared<Process>();
+  auto process = std::make_shared<Process>(limits_, fd_entries_, memory_);
   while (processes_.contains(next_pid_)) {
     next_pid_ = next_pid_ >= kMaxPid ? kInitPid + 1 : next_pid_ + 1;
   }
@@ -172,6 +177,9 @@ StatisticsReport BuiltinKernel::ReportStatistics() const {
   }
   report.processes = processes_.size();
   report.objects = objects_.count();
+  report.fd_entries = fd_entries_->used();
+  report.memory = memory_->used();
+  report.closing = loop_->closer().pending();
   report.calls = call_counts_;
   return report;
 }

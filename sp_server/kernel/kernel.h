@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/host_objects.h"
+#include "sp_server/kernel/limits.h"
 #include "sp_server/kernel/process.h"
 #include "sp_server/kernel/reports.h"
 #include "sp_server/kernel/socket.h"
@@ -26,14 +28,15 @@ class BuiltinKernel final : public Kernel {
  public:
   // `settle` lets the network stack do what it can do at once, so that a connection inside the
   // stack is decided before the call that asked for it answers. `loop` outlives the kernel.
-  BuiltinKernel(EventLoop* loop, std::function<void()> settle,
-                size_t max_host_objects = HostObjects::kMaxObjects);
+  BuiltinKernel(EventLoop* loop, std::function<void()> settle, const KernelLimits& limits = {});
 
   Result<std::unique_ptr<KernelProcess>> Spawn(std::string_view command) override;
 
   EventLoop& loop() { return *loop_; }
   SocketFamilies& families() { return families_; }
   HostObjects& objects() { return objects_; }
+  // The bytes that processes make the kernel hold.
+  const std::shared_ptr<Budget>& memory() const { return memory_; }
   // Lets `process` use the object `id`.
   void AllowObject(Process& process, uint64_t id);
 
@@ -45,6 +48,11 @@ class BuiltinKernel final : public Kernel {
   void set_hostname(std::string hostname) { hostname_ = std::move(hostname); }
 
   void SetServer(const ServerInfo* server) override { server_ = server; }
+
+  // Whether the call `number` is one that clients are offered.
+  bool Offers(uint32_t number) const {
+    return server_ == nullptr || (ExtensionOfCall(number) & ~server_->extensions()) == 0;
+  }
 
   // The report of a QueryKind, nullopt for a kind that is none; `except` is left out of processes.
   std::optional<std::string> Report(uint64_t kind, Pid except) const;
@@ -65,6 +73,9 @@ class BuiltinKernel final : public Kernel {
   StatisticsReport ReportStatistics() const;
 
   EventLoop* const loop_;
+  const KernelLimits limits_;
+  const std::shared_ptr<Budget> fd_entries_;
+  const std::shared_ptr<Budget> memory_;
   std::function<void()> on_halt_ = [] {};
   SocketFamilies families_;
   HostObjects objects_;

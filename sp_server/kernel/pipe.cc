@@ -6,7 +6,6 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace rump {
 namespace {
@@ -15,11 +14,68 @@ constexpr size_t kCapacity = 64 * 1024;
 constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
 constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
 
-// The buffer and who is left at its ends. Held by both ends.
+// Most pipes carry a few bytes at a time.
+constexpr size_t kSmallRing = 4096;
+
+// A queue of up to kCapacity bytes, with memory for as many as it needs.
+class Ring {
+ public:
+  explicit Ring(std::shared_ptr<Budget> memory) : memory_(std::move(memory)) {}
+
+  size_t size() const { return size_; }
+  size_t room() const { return kCapacity - size_; }
+  // Puts `data`, at most room(), at the end. ENOMEM.
+  Errno Push(std::span<const std::byte> data) {
+    if (size_ + data.size() > memory_.size()) {
+      if (const Errno error = GrowFor(size_ + data.size()); !error.ok()) return error;
+    }
+    const size_t end = (begin_ + size_) % memory_.size();
+    const size_t first = std::min(data.size(), memory_.size() - end);
+    memcpy(bytes_.get() + end, data.data(), first);
+    memcpy(bytes_.get(), data.data() + first, data.size() - first);
+    size_ += data.size();
+    return kOk;
+  }
+  // Fills `out`, at most size(), from the front.
+  void Pop(std::span<std::byte> out) {
+    Peek(out);
+    size_ -= out.size();
+    if (size_ > 0) {
+      begin_ = (begin_ + out.size()) % memory_.size();
+      return;
+    }
+    begin_ = 0;
+    bytes_.reset();
+    memory_.Shrink(memory_.size());
+  }
+
+ private:
+  void Peek(std::span<std::byte> out) const {
+    const size_t first = std::min(out.size(), memory_.size() - begin_);
+    memcpy(out.data(), bytes_.get() + begin_, first);
+    memcpy(out.data() + first, bytes_.get(), out.size() - first);
+  }
+  Errno GrowFor(size_t bytes) {
+    const size_t capacity = bytes <= kSmallRing ? kSmallRing : kCapacity;
+    if (!memory_.Grow(capacity - memory_.size())) return Errno(ENOMEM);
+    auto grown = std::make_unique_for_overwrite<std::byte[]>(capacity);
+    if (size_ > 0) Peek({grown.get(), size_});
+    begin_ = 0;
+    bytes_ = std::move(grown);
+    return kOk;
+  }
+
+  std::unique_ptr<std::byte[]> bytes_;
+  Share memory_;  // the size of `bytes_`
+  size_t begin_ = 0;
+  size_t size_ = 0;
+};
+
+// What both ends hold: the ring, and who is left at it.
 struct Buffer {
-  std::vector<std::byte> ring = std::vector<std::byte>(kCapacity);
-  size_t begin = 0;
-  size_t size = 0;
+  explicit Buffer(std::shared_ptr<Budget> memory) : ring(std::move(memory)) {}
+
+  Ring ring;
   File* reader = nullptr;
   File* writer = nullptr;
 };
@@ -37,26 +93,22 @@ class ReadEnd final : public File {
 
   Result<size_t> Read(std::span<std::byte> out) override {
     Buffer& b = *buffer_;
-    if (b.size == 0 && !out.empty()) {
+    if (b.ring.size() == 0 && !out.empty()) {
       if (b.writer == nullptr) return size_t{0};
       return Errno(EAGAIN);
     }
-    const size_t n = std::min(out.size(), b.size);
-    const size_t first = std::min(n, kCapacity - b.begin);
-    memcpy(out.data(), b.ring.data() + b.begin, first);
-    memcpy(out.data() + first, b.ring.data(), n - first);
-    b.begin = (b.begin + n) % kCapacity;
-    b.size -= n;
+    const size_t n = std::min(out.size(), b.ring.size());
+    if (n > 0) b.ring.Pop(out.first(n));
     if (n > 0 && b.writer != nullptr) b.writer->waiters().Notify(kWritable);
     return n;
   }
   Result<size_t> Write(std::span<const std::byte>) override { return Errno(EBADF); }
   uint32_t Poll() const override {
-    return (buffer_->size > 0 ? kReadable : 0) | (buffer_->writer == nullptr ? POLLHUP : 0);
+    return (buffer_->ring.size() > 0 ? kReadable : 0) | (buffer_->writer == nullptr ? POLLHUP : 0);
   }
   Errno Ioctl(uint64_t request, std::span<std::byte> arg) override {
     if (request != FIONREAD || arg.size() < sizeof(int)) return Errno(ENOTTY);
-    const int n = static_cast<int>(buffer_->size);
+    const int n = static_cast<int>(buffer_->ring.size());
     memcpy(arg.data(), &n, sizeof n);
     return kOk;
   }
@@ -80,21 +132,17 @@ class WriteEnd final : public File {
   Result<size_t> Write(std::span<const std::byte> data) override {
     Buffer& b = *buffer_;
     if (b.reader == nullptr) return Errno(EPIPE);
-    const size_t room = kCapacity - b.size;
+    const size_t room = b.ring.room();
     if (data.empty()) return size_t{0};
     if (room == 0 || (data.size() <= PIPE_BUF && room < data.size())) return Errno(EAGAIN);
     const size_t n = std::min(data.size(), room);
-    const size_t end = (b.begin + b.size) % kCapacity;
-    const size_t first = std::min(n, kCapacity - end);
-    memcpy(b.ring.data() + end, data.data(), first);
-    memcpy(b.ring.data(), data.data() + first, n - first);
-    b.size += n;
+    if (const Errno error = b.ring.Push(data.first(n)); !error.ok()) return error;
     b.reader->waiters().Notify(kReadable);
     return n;
   }
   uint32_t Poll() const override {
     if (buffer_->reader == nullptr) return kWritable | POLLERR;
-    return kCapacity - buffer_->size >= PIPE_BUF ? kWritable : 0;
+    return buffer_->ring.room() >= PIPE_BUF ? kWritable : 0;
   }
 
  private:
@@ -103,8 +151,9 @@ class WriteEnd final : public File {
 
 }  // namespace
 
-std::pair<std::shared_ptr<File>, std::shared_ptr<File>> MakePipe(int flags) {
-  auto buffer = std::make_shared<Buffer>();
+std::pair<std::shared_ptr<File>, std::shared_ptr<File>> MakePipe(int flags,
+                                                                 std::shared_ptr<Budget> memory) {
+  auto buffer = std::make_shared<Buffer>(std::move(memory));
   auto reader = std::make_shared<ReadEnd>(buffer, flags);
   auto writer = std::make_shared<WriteEnd>(std::move(buffer), flags);
   return {std::move(reader), std::move(writer)};

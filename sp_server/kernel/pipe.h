@@ -5,13 +5,16 @@
 #include <memory>
 #include <utility>
 
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/file.h"
 
 namespace rump {
 
 // The read end and the write end of a new pipe of 64 KiB. `flags`: O_NONBLOCK or 0, for both.
-// Writes of up to PIPE_BUF bytes are atomic, as pipe(7) promises.
-std::pair<std::shared_ptr<File>, std::shared_ptr<File>> MakePipe(int flags);
+// Writes of up to PIPE_BUF bytes are atomic, as pipe(7) promises. The buffer is there only while
+// something is in it, and comes out of `memory` (nullptr: without a limit): ENOMEM.
+std::pair<std::shared_ptr<File>, std::shared_ptr<File>> MakePipe(
+    int flags, std::shared_ptr<Budget> memory = nullptr);
 
 }  // namespace rump
 

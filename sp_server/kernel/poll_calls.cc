@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 #include <vector>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/fd_table.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/syscalls.h"
@@ -17,10 +19,14 @@ namespace {
 
 // Bytes of the kernel's sigset_t, which calls with a mask have to name.
 constexpr uint64_t kSigsetSize = 8;
+// What a call holds for each file that it waits for.
+constexpr size_t kWatchBytes = sizeof(pollfd) + sizeof(PolledFile) + AnyReadiness::kBytesPerFile;
 
 // Looks at `files`, waits, looks again. Returns how many are ready, 0 when the deadline has come.
 SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadline deadline) {
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return room;
     if (const size_t ready = LookAt(files); ready > 0) co_return uint64_t{ready};
     const bool again = co_await AnyReadiness(context, context.kernel().loop(), files, deadline);
     if (again) continue;
@@ -32,7 +38,9 @@ SyscallTask PollFiles(CallContext& context, std::span<PolledFile> files, Deadlin
 
 SyscallTask PollDescriptors(CallContext& context, Deadline deadline) {
   const uint64_t count = context.arg(1);
-  if (count > FdTable::kMaxFds) co_return Errno(EINVAL);
+  if (count > static_cast<uint64_t>(context.process().fds.max_fds())) co_return Errno(EINVAL);
+  CallMemory memory(context.process());
+  if (!memory.Take(count * kWatchBytes)) co_return Errno(ENOMEM);
   std::vector<pollfd> fds(count);
   const Errno copied =
       co_await CopyInBytes(context, context.arg(0), std::as_writable_bytes(std::span(fds)));
@@ -79,7 +87,7 @@ constexpr std::array<uint32_t, kSets> kSetEvents = {
 // The sets are arguments 1 to 3.
 SyscallTask SelectDescriptors(CallContext& context, Deadline deadline) {
   if (context.int_arg(0) < 0) co_return Errno(EINVAL);
-  const int count = std::min(context.int_arg(0), FdTable::kMaxFds);
+  const int count = std::min(context.int_arg(0), context.process().fds.max_fds());
   std::array<std::vector<uint64_t>, kSets> sets;
   for (size_t set = 0; set < kSets; ++set) {
     sets[set].resize(FdSetSize(count) / sizeof(uint64_t));
@@ -88,6 +96,12 @@ SyscallTask SelectDescriptors(CallContext& context, Deadline deadline) {
                                               std::as_writable_bytes(std::span(sets[set])));
     if (!copied.ok()) co_return copied;
   }
+  size_t named = 0;
+  for (size_t i = 0; i < sets[0].size(); ++i) {
+    named += std::popcount(sets[0][i] | sets[1][i] | sets[2][i]);
+  }
+  CallMemory memory(context.process());
+  if (!memory.Take(named * kWatchBytes)) co_return Errno(ENOMEM);
   std::vector<PolledFile> files;
   std::vector<int> numbers;
   for (int fd = 0; fd < count; ++fd) {

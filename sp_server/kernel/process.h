@@ -2,6 +2,7 @@
 #ifndef SP_SERVER_KERNEL_PROCESS_H_
 #define SP_SERVER_KERNEL_PROCESS_H_
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,8 +11,11 @@
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/fd_table.h"
+#include "sp_server/kernel/limits.h"
 #include "sp_server/server/kernel_interface.h"
 
 namespace rump {
@@ -25,6 +29,16 @@ inline constexpr Pid kInitPid = 1;
 // Shared by its client's session and by the calls in flight, which outlive the session by the
 // moment that they need to end.
 struct Process {
+  // All calls in flight of one process may hold as much of `memory`.
+  static constexpr size_t kCallMemory = 16 << 20;
+
+  // `fd_entries`: see FdTable. `memory`: BuiltinKernel::memory.
+  Process(const KernelLimits& limits, std::shared_ptr<Budget> fd_entries,
+          std::shared_ptr<Budget> memory)
+      : fds(limits.process_files, std::move(fd_entries)),
+        objects_made(std::make_shared<Budget>(limits.process_objects)),
+        call_memory(std::make_shared<Budget>(kCallMemory, std::move(memory))) {}
+
   Pid pid = 0;
   Pid ppid = kInitPid;
   std::string command;
@@ -33,6 +47,10 @@ struct Process {
   // fork or proved to hold them. Added to by BuiltinKernel::AllowObject; some are gone already.
   std::unordered_set<uint64_t> objects;
   size_t prune_objects_at = 64;
+  // What objects that the process makes come out of.
+  const std::shared_ptr<Budget> objects_made;
+  // What CallMemory gives to calls.
+  const std::shared_ptr<Budget> call_memory;
   const ClientInfo* client = nullptr;
   // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
   uint64_t pending_signals = 0;
@@ -40,6 +58,13 @@ struct Process {
   // Waits for the last call in flight to end; see KernelProcess::Exec.
   std::function<void()> on_drained;
 };
+
+// The descriptor in an argument's slot; -1, which none has, for one that no int stands in. An
+// object's id must not pass for the descriptor that is its lower half.
+inline int DescriptorIn(uint64_t slot) {
+  const auto value = static_cast<int64_t>(slot);
+  return value >= INT_MIN && value <= UINT32_MAX ? static_cast<int>(slot) : -1;
+}
 
 // What can wait inside a call, and be told to stop waiting.
 class Interruptible {
@@ -71,6 +96,7 @@ class CallContext {
   Call& call() const { return *call_; }
   uint64_t arg(size_t i) const { return call_->arg(i); }
   int int_arg(size_t i) const { return static_cast<int>(call_->arg(i)); }
+  int fd_arg(size_t i) const { return DescriptorIn(call_->arg(i)); }
 
   bool interrupted() const { return interrupted_; }
   // Makes the call's present wait, and all later ones, end with EINTR.

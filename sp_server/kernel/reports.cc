@@ -79,13 +79,17 @@ std::string FormatStatistics(const StatisticsReport& statistics) {
       "preforks   %d now, %d ever\n"
       "processes  %d\n"
       "objects    %d\n"
+      "fd entries %d\n"
+      "memory     %d\n"
+      "closing    %d\n"
       "bytes      %d in, %d out\n"
       "copyins    %d\n"
       "copyouts   %d\n"
       "calls      %d, of which %d failed\n",
       statistics.clients, counted.clients, statistics.preforks, counted.preforks,
-      statistics.processes, statistics.objects, counted.bytes_in, counted.bytes_out,
-      counted.copyins, counted.copyouts, total.calls, total.failed);
+      statistics.processes, statistics.objects, statistics.fd_entries, statistics.memory,
+      statistics.closing, counted.bytes_in, counted.bytes_out, counted.copyins, counted.copyouts,
+      total.calls, total.failed);
   for (size_t i = 0; i < ServerCounters::kErrors; ++i) {
     if (counted.errors[i] == 0) continue;
     absl::StrAppendFormat(&report, "errors     %d %s\n", counted.errors[i],
@@ -124,6 +128,9 @@ std::string FormatStatisticsJson(const StatisticsReport& statistics) {
       " \"preforks\":{\"now\":%d,\"ever\":%d},\n"
       " \"processes\":%d,\n"
       " \"objects\":%d,\n"
+      " \"fd_entries\":%d,\n"
+      " \"memory\":%d,\n"
+      " \"closing\":%d,\n"
       " \"bytes\":{\"in\":%d,\"out\":%d},\n"
       " \"copyins\":%d,\n"
       " \"copyouts\":%d,\n"
@@ -132,9 +139,9 @@ std::string FormatStatisticsJson(const StatisticsReport& statistics) {
       " \"failed\":%d,\n"
       " \"by_call\":[%s]}\n",
       statistics.clients, counted.clients, statistics.preforks, counted.preforks,
-      statistics.processes, statistics.objects, counted.bytes_in, counted.bytes_out,
-      counted.copyins, counted.copyouts, absl::StrJoin(errors, ","), total.calls, total.failed,
-      absl::StrJoin(calls, ",\n  "));
+      statistics.processes, statistics.objects, statistics.fd_entries, statistics.memory,
+      statistics.closing, counted.bytes_in, counted.bytes_out, counted.copyins, counted.copyouts,
+      absl::StrJoin(errors, ","), total.calls, total.failed, absl::StrJoin(calls, ",\n  "));
 }
 
 }  // namespace rump

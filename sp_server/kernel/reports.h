@@ -35,6 +35,9 @@ struct StatisticsReport {
   ServerCounters counted;
   size_t processes = 0;
   size_t objects = 0;
+  size_t fd_entries = 0;  // in all descriptor tables
+  size_t memory = 0;      // bytes that processes make the kernel hold
+  size_t closing = 0;     // descriptors of clients whose close is under way; see FdCloser
   // By row of AllSyscalls(), and one more for all numbers that have no row.
   std::span<const CallCount> calls;
 };

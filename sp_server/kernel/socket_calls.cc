@@ -51,6 +51,8 @@ SyscallTask Accept(CallContext& context, int flags) {
   SocketAddress peer;
   std::optional<Deadline> deadline;
   for (;;) {
+    // A connection that there is no descriptor for stays in the queue.
+    if (const Errno full = context.process().fds.CheckRoom(); !full.ok()) co_return full;
     Result<std::shared_ptr<Socket>> accepted = arg->socket->Accept(&peer);
     if (accepted.ok()) {
       (*accepted)->set_flags(O_RDWR | ((flags & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0));
@@ -124,8 +126,11 @@ SyscallTask SysBind(CallContext& context) {
   if (!copied.ok()) co_return copied;
   Errno error = arg->socket->Bind(address);
   if (error == Errno(EADDRINUSE)) {
-    // The port may be that of a program that has just ended, whose hang-up is still to be read.
-    context.kernel().objects().SweepClosed();
+    // The port may be that of a program that has just ended, whose hang-up is still to be read. All
+    // calls that want to know are answered by one look, in the turn after the one that they came
+    // in.
+    co_await NextTurn(context, context.kernel().loop());
+    context.kernel().objects().SweepFinished();
     error = arg->socket->Bind(address);
   }
   co_return Plain(error);
@@ -185,6 +190,8 @@ SyscallTask SysSetsockopt(CallContext& context) {
   if (!arg.ok()) co_return arg.error();
   const uint64_t size = context.arg(4);
   if (size > kMaxOption) co_return Errno(EINVAL);
+  Share memory(context.kernel().memory());
+  if (!memory.Grow(size)) co_return Errno(ENOMEM);
   std::vector<std::byte> value(size);
   const Errno copied = co_await CopyInBytes(context, context.arg(3), value);
   if (!copied.ok()) co_return copied;

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <optional>
-#include <vector>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
+#include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/time_args.h"
 
@@ -111,6 +111,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
   // Nothing was asked of the stream, so there is nothing to wait for.
   if (stream && buffers.left() == 0) co_return uint64_t{0};
   for (;;) {
+    const Errno room = co_await OutputRoom(context, context.kernel().loop());
+    if (!room.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : room;
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     Result<Received> r = socket.Receive(ScratchBuffer().first(size), flags & ~kCallFlags);
     // A peek that finds nothing has met a stale byte, which the client then takes.
@@ -144,17 +146,18 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
   const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
   if (!stream && buffers.left() > kSendChunk) co_return Errno(EMSGSIZE);
   std::optional<Deadline> deadline;
-  std::vector<std::byte> chunk;
+  CallBuffer chunk(context.process());
   size_t sent = 0;  // of chunk
   do {
     if (sent == chunk.size()) {
-      chunk.resize(std::min<uint64_t>(buffers.left(), kSendChunk));
+      chunk.Resize(std::min<uint64_t>(buffers.left(), kSendChunk));
+      // A datagram goes as a whole.
+      if (!stream && chunk.size() < buffers.left()) co_return Errno(ENOBUFS);
       sent = 0;
-      const Errno copied = co_await buffers.Peek(context, chunk);
+      const Errno copied = co_await buffers.Peek(context, chunk.bytes());
       if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
     }
-    const Result<size_t> n =
-        socket.Send(std::span<const std::byte>(chunk).subspan(sent), to, flags & ~kCallFlags);
+    const Result<size_t> n = socket.Send(chunk.bytes().subspan(sent), to, flags & ~kCallFlags);
     if (n.ok()) {
       sent += *n;
       buffers.Pass(*n);

@@ -5,6 +5,10 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "sp_server/loop/receive_fds.h"
 
 namespace rump {
 namespace {
@@ -13,8 +17,8 @@ constexpr size_t kIovecs = 64;
 }  // namespace
 
 StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<std::byte> buffer,
-                                    size_t budget) {
-  const Outcome out = MoveToStream(host, stream, buffer, budget);
+                                    size_t budget, FdCloser& closer) {
+  const Outcome out = MoveToStream(host, stream, buffer, budget, closer);
   if (out == Outcome::kHostGone) return out;
   const Outcome in = MoveToHost(host, stream, budget);
   if (in != Outcome::kIdle) return in;
@@ -22,7 +26,8 @@ StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<st
 }
 
 StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
-                                             std::span<std::byte> buffer, size_t budget) {
+                                             std::span<std::byte> buffer, size_t budget,
+                                             FdCloser& closer) {
   // Writable without room: it takes nothing ever again, and what C has to give must not be waited
   // for.
   if (!host_eof_ && stream.SendSpace() == 0 && (stream.Poll() & POLLOUT) != 0) {
@@ -33,11 +38,17 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     const size_t room = std::min(stream.SendSpace(), buffer.size());
     if (room == 0) return Outcome::kIdle;
     if (budget == 0) return Outcome::kMore;
-    const ssize_t n = recv(host, buffer.data(), std::min(room, budget), MSG_DONTWAIT);
+    std::vector<UniqueFd> fds;
+    const ssize_t n = ReceiveWithFds(host, buffer.first(std::min(room, budget)), &fds);
+    for (UniqueFd& fd : fds) closer.Close(std::move(fd));
+    // Bytes are all that a stream carries; whoever sends these in masses has lost it.
+    if (!fds.empty() && closer.full()) return Outcome::kHostGone;
     if (n < 0) {
       if (errno == ECONNRESET) return Outcome::kHostGone;
-      host_readable_ = errno == EINTR;
-      continue;
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return Outcome::kRetry;
+      host_readable_ = false;
+      break;
     }
     if (n == 0) {
       host_eof_ = true;
@@ -66,7 +77,8 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
     const ssize_t n = sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
       if (errno == EINTR) continue;
-      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kIdle;
+      if (errno == EAGAIN) return Outcome::kIdle;
+      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kRetry;
       // Nobody reads any more: what arrives is dropped, so that the peer is not stuck.
       for (size_t i = 0; i < count; ++i) stream.ConsumeReceived(iov[i].iov_len);
       continue;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "sp_server/kernel/socket.h"
+#include "sp_server/loop/fd_closer.h"
 
 namespace rump {
 
@@ -15,14 +16,17 @@ class StreamPump {
   enum class Outcome {
     kIdle,        // nothing to move until S or the stream becomes ready
     kMore,        // the budget is used up, and there was more
+    kRetry,       // the host is short of memory: nothing will tell when to go on
     kHostGone,    // the program's end was closed with bytes unread: the peer is owed a reset
     kStreamGone,  // the connection was reset or timed out, and what it had brought is delivered
   };
 
   // Moves at most `budget` bytes each way, through `buffer`. Bytes wait in S or in the stack, never
   // here: that is the back-pressure. `host` is S; MSG_DONTWAIT is used, since O_NONBLOCK would
-  // belong to whoever else has the open file.
-  Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget);
+  // belong to whoever else has the open file. Descriptors that a program sends on its stream go to
+  // `closer`.
+  Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
+              FdCloser& closer);
 
   // S has got bytes or its end since it was found empty; it is not looked at before that.
   void HostReadable() { host_readable_ = true; }
@@ -32,7 +36,8 @@ class StreamPump {
   bool host_eof() const { return host_eof_; }
 
  private:
-  Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget);
+  Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
+                       FdCloser& closer);
   Outcome MoveToHost(int host, StreamSocket& stream, size_t budget);
 
   bool host_readable_ = true;

@@ -88,8 +88,9 @@ SyscallHandler FindHandler(uint32_t number) {
 }
 
 void StartSyscall(std::shared_ptr<CallContext> context) {
-  const SyscallSpec* spec = FindSyscall(context->call().number());
-  const SyscallHandler handler = FindHandler(context->call().number());
+  const uint32_t number = context->call().number();
+  const SyscallSpec* spec = context->kernel().Offers(number) ? FindSyscall(number) : nullptr;
+  const SyscallHandler handler = FindHandler(number);
   CallCount& count = context->kernel().CountOf(spec);
   ++count.calls;
   if (spec == nullptr || handler == nullptr || context->call().nargs() < spec->nargs) {
@@ -120,7 +121,7 @@ Result<FileArg> GetFile(CallContext& context, uint64_t fd) {
     if (!object.ok()) return object.error();
     return FileArg{(*object)->socket_ptr(), *object};
   }
-  Result<std::shared_ptr<File>> file = context.process().fds.Get(static_cast<int>(fd));
+  Result<std::shared_ptr<File>> file = context.process().fds.Get(DescriptorIn(fd));
   if (!file.ok()) return file.error();
   return FileArg{*file, nullptr};
 }

@@ -64,6 +64,8 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
     memory_.Add(addr, std::as_bytes(std::span(text)));
     call_->CopyOutStr(addr, text);
   }
+  bool HasOutputRoom() const override { return call_->HasOutputRoom(); }
+  void AwaitOutputRoom(OutputWaiter* waiter) override { call_->AwaitOutputRoom(waiter); }
   void Raise(int signo) override {
     const char* name = sigabbrev_np(signo);
     tracer_->Add(absl::StrCat(LineStart(Now(), pid_), "--- SIG",

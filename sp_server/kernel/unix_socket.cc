@@ -21,6 +21,8 @@ constexpr int kMaxBuffer = 425'984;
 constexpr int kMinBuffer = 4608;
 // What a record costs beyond its bytes, so that empty ones are bounded as well.
 constexpr size_t kRecordCost = 256;
+// What a connection costs that nobody has accepted: a socket without a descriptor.
+constexpr size_t kConnectionCost = 2048;
 // A stream's pieces are filled up to this.
 constexpr size_t kPiece = 64 * 1024;
 // Linux's net.core.somaxconn.
@@ -100,7 +102,11 @@ Result<std::shared_ptr<UnixSocket>> UnixSocket::FindOther(const SocketAddress& a
 // --- The socket ----------------------------------------------------------------------------------
 
 UnixSocket::UnixSocket(std::shared_ptr<UnixNames> names, int type, int flags)
-    : Socket(AF_UNIX, type, 0, flags), names_(std::move(names)), send_buffer_(kDefaultBuffer) {}
+    : Socket(AF_UNIX, type, 0, flags),
+      names_(std::move(names)),
+      received_cost_(names_->memory()),
+      accepted_cost_(names_->memory()),
+      send_buffer_(kDefaultBuffer) {}
 
 UnixSocket::~UnixSocket() {
   if (bound_) names_->Unbind(bound_name_);
@@ -147,7 +153,7 @@ Errno UnixSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
       break;
     case SIOCOUTQ:
       if (const std::shared_ptr<UnixSocket> peer = peer_.lock(); peer != nullptr) {
-        bytes = peer->received_cost_;
+        bytes = peer->received_cost_.size();
       }
       break;
     default:
@@ -201,6 +207,7 @@ Result<std::shared_ptr<Socket>> UnixSocket::Accept(SocketAddress* peer) {
   if (accepted_.empty()) return Errno(EAGAIN);
   std::shared_ptr<UnixSocket> socket = std::move(accepted_.front());
   accepted_.pop_front();
+  accepted_cost_.Shrink(kConnectionCost);
   socket->accepted_by_program_ = true;
   if (peer != nullptr) *peer = *socket->PeerAddress();
   room_.Notify(kWritable);
@@ -242,6 +249,7 @@ Errno UnixSocket::Connect(const SocketAddress& address) {
   if (state_ == State::kListening) return Errno(EINVAL);
   // A backlog of n lets n + 1 in.
   if (listener.accepted_.size() > listener.backlog_) return BlockOn(&listener);
+  if (!listener.accepted_cost_.Grow(kConnectionCost)) return Errno(ENOBUFS);
   auto end = std::make_shared<UnixSocket>(names_, type(), O_RDWR);
   end->accepted_by_program_ = false;
   end->name_ = listener.name_;
@@ -289,7 +297,7 @@ void UnixSocket::Unblock(UnixSocket* target) {
 
 size_t UnixSocket::StreamRoom(const UnixSocket& peer) const {
   const auto limit = static_cast<size_t>(send_buffer_);
-  return limit - std::min(limit, peer.received_cost_);
+  return limit - std::min(limit, peer.received_cost_.size());
 }
 
 Result<size_t> UnixSocket::Send(std::span<const std::byte> data, const SocketAddress* to,
@@ -310,6 +318,7 @@ Result<size_t> UnixSocket::SendStream(std::span<const std::byte> data) {
   if (data.empty()) return size_t{0};
   const size_t room = std::min(StreamRoom(*peer), data.size());
   if (room == 0) return Errno(EAGAIN);
+  if (!peer->received_cost_.Grow(room)) return Errno(ENOBUFS);
   std::deque<Message>& queue = peer->received_;
   for (std::span<const std::byte> left = data.first(room); !left.empty();) {
     if (queue.empty() || queue.back().data.size() >= kPiece) queue.emplace_back();
@@ -318,7 +327,6 @@ Result<size_t> UnixSocket::SendStream(std::span<const std::byte> data) {
     piece.insert(piece.end(), left.begin(), left.begin() + static_cast<ptrdiff_t>(n));
     left = left.subspan(n);
   }
-  peer->received_cost_ += room;
   peer->waiters().Notify(kReadable);
   return room;
 }
@@ -343,12 +351,12 @@ Result<size_t> UnixSocket::SendRecord(std::span<const std::byte> data, const Soc
   const size_t cost = data.size() + kRecordCost;
   const auto limit = static_cast<size_t>(send_buffer_);
   if (cost > limit) return Errno(EMSGSIZE);
-  if (!target->received_.empty() && target->received_cost_ + cost > limit) {
+  if (!target->received_.empty() && target->received_cost_.size() + cost > limit) {
     return BlockOn(target.get());
   }
+  if (!target->received_cost_.Grow(cost)) return Errno(ENOBUFS);
   target->received_.push_back(
       {.data = std::vector<std::byte>(data.begin(), data.end()), .begin = 0, .from = name_});
-  target->received_cost_ += cost;
   target->waiters().Notify(kReadable);
   return data.size();
 }
@@ -379,7 +387,7 @@ Result<Received> UnixSocket::ReceiveStream(std::span<std::byte> buffer, bool pee
       continue;
     }
     piece.begin += n;
-    received_cost_ -= n;
+    received_cost_.Shrink(n);
     if (piece.begin == piece.data.size()) received_.pop_front();
   }
   result.length = result.copied;
@@ -397,7 +405,7 @@ Result<Received> UnixSocket::ReceiveRecord(std::span<std::byte> buffer, bool pee
   if (result.copied < result.length) result.flags |= MSG_TRUNC;
   if (message.from != nullptr) result.from = *message.from;
   if (peek) return result;
-  received_cost_ -= message.data.size() + kRecordCost;
+  received_cost_.Shrink(message.data.size() + kRecordCost);
   received_.pop_front();
   room_.Notify(kWritable);
   return result;
@@ -483,11 +491,11 @@ Result<size_t> UnixSocket::GetOption(int level, int name, std::span<std::byte> v
   }
 }
 
-void RegisterUnix(SocketFamilies* families) {
+void RegisterUnix(SocketFamilies* families, std::shared_ptr<Budget> memory) {
   families->Register(
       AF_UNIX,
-      [names = std::make_shared<UnixNames>()](int, int type, int protocol,
-                                              int flags) -> Result<std::shared_ptr<Socket>> {
+      [names = std::make_shared<UnixNames>(std::move(memory))](
+          int, int type, int protocol, int flags) -> Result<std::shared_ptr<Socket>> {
         if (protocol != 0 && protocol != PF_UNIX) return Errno(EPROTONOSUPPORT);
         // Linux: a raw one is for datagrams.
         if (type == SOCK_RAW) type = SOCK_DGRAM;

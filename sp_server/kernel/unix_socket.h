@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "protocol/errno.h"
+#include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/socket.h"
 
 namespace rump {
@@ -28,6 +29,10 @@ class UnixNames {
   // Abstract names are those of one type of socket; paths are everybody's, under type 0.
   using Name = std::pair<int, std::string>;
 
+  // `memory`: what the queues of the family's sockets come out of; nullptr: without a limit.
+  explicit UnixNames(std::shared_ptr<Budget> memory) : memory_(std::move(memory)) {}
+
+  const std::shared_ptr<Budget>& memory() const { return memory_; }
   // EADDRINUSE.
   Errno Bind(const Name& name, UnixSocket* socket);
   // A free abstract name, as bind(2) without one gives it.
@@ -37,11 +42,13 @@ class UnixNames {
   std::shared_ptr<UnixSocket> Find(const Name& name) const;
 
  private:
+  const std::shared_ptr<Budget> memory_;
   std::map<Name, UnixSocket*> sockets_;
   uint32_t next_ = 0;
 };
 
-// As unix(7) says, without ancillary data. Queues are bounded by the sender's SO_SNDBUF.
+// As unix(7) says, without ancillary data. Queues are bounded by the sender's SO_SNDBUF
+// and by the memory for all of them: ENOBUFS.
 class UnixSocket final : public Socket, public std::enable_shared_from_this<UnixSocket> {
  public:
   // For std::make_shared alone. `type`: SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET. `flags` as File's.
@@ -120,8 +127,9 @@ class UnixSocket final : public Socket, public std::enable_shared_from_this<Unix
   std::weak_ptr<UnixSocket> peer_;
   int peer_user_ = 0;
   std::deque<Message> received_;
-  size_t received_cost_ = 0;
+  Share received_cost_;
   std::deque<std::shared_ptr<UnixSocket>> accepted_;
+  Share accepted_cost_;
   size_t backlog_ = 0;
   int send_buffer_;
   std::map<int, int> options_;  // set ones of SOL_SOCKET that are kept and mean nothing more
@@ -131,8 +139,8 @@ class UnixSocket final : public Socket, public std::enable_shared_from_this<Unix
   std::map<UnixSocket*, RoomWaiter> blocked_;
 };
 
-// Offers AF_UNIX, with a name space of its own.
-void RegisterUnix(SocketFamilies* families);
+// Offers AF_UNIX, with a name space of its own. `memory`: see UnixNames.
+void RegisterUnix(SocketFamilies* families, std::shared_ptr<Budget> memory);
 
 }  // namespace rump
 

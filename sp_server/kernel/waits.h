@@ -64,6 +64,35 @@ class CopyIn final : private CopyInSink, private Interruptible {
   Errno error_;
 };
 
+// co_await OutputRoom(...): until the client has room for what the call copies out, which comes
+// before every effect of a call that copies out much. EINTR when the call is interrupted.
+class OutputRoom final : private OutputWaiter, private Interruptible {
+ public:
+  OutputRoom(CallContext& context, EventLoop& loop) : context_(context), loop_(loop) {}
+
+  bool await_ready() const { return context_.interrupted() || context_.call().HasOutputRoom(); }
+  void await_suspend(std::coroutine_handle<> handle) {
+    handle_ = handle;
+    context_.set_waiting(this);
+    context_.call().AwaitOutputRoom(this);
+  }
+  Errno await_resume() const { return context_.interrupted() ? Errno(EINTR) : kOk; }
+
+ private:
+  void OnOutputRoom() override {
+    context_.set_waiting(nullptr);
+    loop_.Resume(handle_);
+  }
+  void Interrupt() override {
+    context_.call().AwaitOutputRoom(nullptr);
+    loop_.Resume(handle_);
+  }
+
+  CallContext& context_;
+  EventLoop& loop_;
+  std::coroutine_handle<> handle_;
+};
+
 // When a wait ends at the latest.
 using Deadline = EventLoop::Clock::time_point;
 inline constexpr Deadline kNever = Deadline::max();
@@ -175,6 +204,9 @@ inline size_t LookAt(std::span<PolledFile> files) {
 // is interrupted. Yields whether there is any sense in looking and waiting again.
 class AnyReadiness final : private Wait {
  public:
+  // What a wait holds for each file, its PolledFile aside.
+  static constexpr size_t kBytesPerFile = sizeof(Waiter) + 2 * sizeof(uint64_t);
+
   // `files` must live until the wait is over.
   AnyReadiness(CallContext& context, EventLoop& loop, std::span<const PolledFile> files,
                Deadline deadline)
@@ -208,9 +240,24 @@ class AnyReadiness final : private Wait {
     uint32_t mask = 0;
   };
 
+  static_assert(sizeof(Entry) == kBytesPerFile);
+
   const std::span<const PolledFile> files_;
   std::vector<Entry> waiters_;
   bool ready_ = false;
+};
+
+// co_await NextTurn(...): until the loop's next turn.
+class NextTurn final : private Wait {
+ public:
+  NextTurn(CallContext& context, EventLoop& loop) : Wait(context, loop, kNever) {}
+
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    Suspend(handle);
+    WakeNextTurn();
+  }
+  void await_resume() const {}
 };
 
 // co_await Sleep(...): until the deadline. EINTR when the call is interrupted.

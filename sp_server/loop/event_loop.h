@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "protocol/errno.h"
+#include "sp_server/loop/fd_closer.h"
 #include "sp_server/loop/unique_fd.h"
 
 namespace rump {
@@ -53,7 +54,8 @@ class EventLoop {
   EventLoop& operator=(const EventLoop&) = delete;
 
   // Watches `fd`, which must stay open until Unwatch, for `events` (EPOLLIN, EPOLLET…). Errors are
-  // epoll_ctl(2)'s.
+  // epoll_ctl(2)'s. `watcher` may be nullptr for one that a Rewatch names; until then closing `fd`
+  // is enough.
   Errno Watch(int fd, uint32_t events, Watcher* watcher);
   // Changes the events of a watched descriptor.
   Errno Rewatch(int fd, uint32_t events, Watcher* watcher);
@@ -75,6 +77,9 @@ class EventLoop {
 
   // `poller` must outlive the loop's Run.
   void AddPoller(Poller* poller);
+
+  // Closes what must not be closed on the loop's thread.
+  FdCloser& closer() { return closer_; }
 
   // Gives the pollers another turn before the loop sleeps: for work that one makes for another.
   void Wake() { awake_ = true; }
@@ -99,6 +104,7 @@ class EventLoop {
   void RunTimers();
   Clock::duration RunPollers();
 
+  FdCloser closer_;
   UniqueFd epoll_;
   UniqueFd wake_;  // eventfd that Stop and Post write
   std::atomic<bool> stopped_ = false;

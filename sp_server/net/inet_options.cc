@@ -154,7 +154,17 @@ size_t InetOptions::Put(std::span<std::byte> value, const void* data, size_t siz
   return n;
 }
 
-Errno InetOptions::Set(int level, int name, std::span<const std::byte> value) {
+Errno InetOptions::Set(int level, int name, std::span<const std::byte> value, PortUse* use) {
+  if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && use != nullptr) return Errno(EINVAL);
+  if (const Errno error = Store(level, name, value); !error.ok()) return error;
+  if (use != nullptr && level == SOL_SOCKET) {
+    use->reuse_address = Flag(SOL_SOCKET, SO_REUSEADDR);
+    use->reuse_port = Flag(SOL_SOCKET, SO_REUSEPORT);
+  }
+  return kOk;
+}
+
+Errno InetOptions::Store(int level, int name, std::span<const std::byte> value) {
   if (level == SOL_SOCKET && name == SO_LINGER) {
     return Read(value, &linger_) ? kOk : Errno(EINVAL);
   }
@@ -201,7 +211,26 @@ int InetOptions::Int(int level, int name) const {
   return spec == nullptr ? 0 : spec->initial;
 }
 
+std::optional<int> InetOptions::Constant(int level, int name) const {
+  if (level != SOL_SOCKET) return std::nullopt;
+  switch (name) {
+    case SO_TYPE:
+      return protocol_ == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM;
+    case SO_DOMAIN:
+      return domain_;
+    case SO_PROTOCOL:
+      return protocol_;
+    case SO_ACCEPTCONN:
+      return 0;
+    default:
+      return std::nullopt;
+  }
+}
+
 Result<size_t> InetOptions::Get(int level, int name, std::span<std::byte> value) const {
+  if (const std::optional<int> constant = Constant(level, name)) {
+    return Put(value, &*constant, sizeof *constant);
+  }
   if (level == SOL_SOCKET && name == SO_LINGER) return Put(value, &linger_, sizeof linger_);
   if (level == SOL_SOCKET && name == SO_RCVTIMEO) {
     return Put(value, &receive_timeout_, sizeof receive_timeout_);

@@ -8,10 +8,12 @@
 #include <sys/time.h>
 
 #include <map>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "protocol/errno.h"
+#include "sp_server/net/port_table.h"
 
 namespace rump {
 
@@ -20,9 +22,11 @@ class InetOptions {
   // `domain` and `protocol` (IPPROTO_TCP, IPPROTO_UDP) decide which options exist.
   InetOptions(int domain, int protocol) : domain_(domain), protocol_(protocol) {}
 
-  // ENOPROTOOPT: no such option, or it can only be read; EINVAL: value too short or out of range.
-  Errno Set(int level, int name, std::span<const std::byte> value);
-  // As getsockopt(2): at most value.size() bytes, how many is returned.
+  // `use`: of the socket's port, which learns what it is to share; nullptr if it has none.
+  // ENOPROTOOPT: no such option, or it can only be read; EINVAL: value too short or out of range,
+  // or too late.
+  Errno Set(int level, int name, std::span<const std::byte> value, PortUse* use);
+  // As getsockopt(2): at most value.size() bytes, how many is returned. Without SO_ERROR.
   Result<size_t> Get(int level, int name, std::span<std::byte> value) const;
 
   // The value of an integer option that exists.
@@ -36,6 +40,10 @@ class InetOptions {
   static size_t Put(std::span<std::byte> value, const void* data, size_t size);
 
  private:
+  // What stands for itself, not for a value that was set; nullopt for any other option.
+  std::optional<int> Constant(int level, int name) const;
+  Errno Store(int level, int name, std::span<const std::byte> value);
+
   int domain_;
   int protocol_;
   std::map<std::pair<int, int>, int> ints_;  // set values by level and name

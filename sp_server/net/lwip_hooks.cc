@@ -34,10 +34,26 @@ uint64_t NowNanoseconds() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-// Overwrites the MSS options of a segment with NOPs. lwIP takes them from any segment, and then
-// asserts that what is queued already fits. `option(i)` is the i-th byte of the options.
+// The least that a peer may make us cut a stream into, which is what Linux lets programs ask for:
+// below that headers are most of the traffic, and 2 MB of SO_SNDBUF millions of segments.
+constexpr u16_t kMinMss = 88;
+
+// Mends an MSS option, whose bytes `at` gives. lwIP takes one from any segment, and then asserts
+// that what is queued already fits: outside of a SYN it becomes NOPs.
+template <typename Byte>
+void MendMssOption(bool syn, u8_t size, Byte at) {
+  if (!syn || size != LWIP_TCP_OPT_LEN_MSS) {
+    for (size_t i = 0; i < size; ++i) at(i) = LWIP_TCP_OPT_NOP;
+    return;
+  }
+  if ((at(2) << 8 | at(3)) >= kMinMss) return;
+  at(2) = kMinMss >> 8;
+  at(3) = kMinMss & 0xff;
+}
+
+// Mends each MSS option of a segment. `option(i)` is the i-th byte of the options.
 template <typename Option>
-void BlankMssOptions(size_t length, Option option) {
+void MendMssOptions(bool syn, size_t length, Option option) {
   for (size_t i = 0; i < length;) {
     const u8_t kind = option(i);
     if (kind == LWIP_TCP_OPT_EOL) return;
@@ -49,7 +65,7 @@ void BlankMssOptions(size_t length, Option option) {
     const u8_t size = option(i + 1);
     if (size < 2 || i + size > length) return;
     if (kind == LWIP_TCP_OPT_MSS) {
-      for (size_t j = i; j < i + size; ++j) option(j) = LWIP_TCP_OPT_NOP;
+      MendMssOption(syn, size, [&](size_t j) -> u8_t& { return option(i + j); });
     }
     i += size;
   }
@@ -121,13 +137,11 @@ extern "C" err_t RumpLwipTcpInput(tcp_pcb* pcb, tcp_hdr* header, u16_t options_l
       rump::RecycleTimeWait(pcb, header, options_length, packet)) {
     return ERR_ABRT;
   }
-  if ((flags & TCP_SYN) == 0) {
-    auto* first_part = reinterpret_cast<u8_t*>(header + 1);
-    rump::BlankMssOptions(options_length, [&](size_t i) -> u8_t& {
-      return second_part == nullptr || i < first_part_length ? first_part[i]
-                                                             : second_part[i - first_part_length];
-    });
-  }
+  auto* first_part = reinterpret_cast<u8_t*>(header + 1);
+  rump::MendMssOptions((flags & TCP_SYN) != 0, options_length, [&](size_t i) -> u8_t& {
+    return second_part == nullptr || i < first_part_length ? first_part[i]
+                                                           : second_part[i - first_part_length];
+  });
   // A FIN right behind the window is in order; lwIP would cut it off and wait for the peer to send
   // it again.
   if ((flags & TCP_FIN) != 0 && pcb->state >= ESTABLISHED && pcb->state < CLOSE_WAIT &&

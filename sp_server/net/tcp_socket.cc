@@ -686,12 +686,7 @@ Errno TcpSocket::SetOption(int level, int name, std::span<const std::byte> value
     }
     return kOk;
   }
-  if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && bound()) return Errno(EINVAL);
-  if (Errno error = options_.Set(level, name, value); !error.ok()) return error;
-  if (port_use_ != nullptr && level == SOL_SOCKET) {
-    port_use_->reuse_address = options_.Flag(SOL_SOCKET, SO_REUSEADDR);
-    port_use_->reuse_port = options_.Flag(SOL_SOCKET, SO_REUSEPORT);
-  }
+  if (Errno error = options_.Set(level, name, value, port_use_); !error.ok()) return error;
   ApplyOptions();
   // What Nagle or the cork held back goes out when the program says so.
   if (level == IPPROTO_TCP && (name == TCP_NODELAY || name == TCP_CORK) && pcb_ != nullptr &&
@@ -745,22 +740,10 @@ uint8_t TcpSocket::LinuxState() const {
 
 Result<size_t> TcpSocket::GetOption(int level, int name, std::span<std::byte> value) {
   const auto put = [&](int number) { return InetOptions::Put(value, &number, sizeof number); };
-  if (level == SOL_SOCKET) {
-    switch (name) {
-      case SO_TYPE:
-        return put(SOCK_STREAM);
-      case SO_DOMAIN:
-        return put(domain());
-      case SO_PROTOCOL:
-        return put(IPPROTO_TCP);
-      case SO_ACCEPTCONN:
-        return put(state_ == State::kListening ? 1 : 0);
-      case SO_ERROR:
-        return put(std::exchange(error_, 0));
-      default:
-        break;
-    }
+  if (level == SOL_SOCKET && name == SO_ACCEPTCONN) {
+    return put(state_ == State::kListening ? 1 : 0);
   }
+  if (level == SOL_SOCKET && name == SO_ERROR) return put(std::exchange(error_, 0));
   if (level == IPPROTO_TCP) {
     switch (name) {
       case TCP_MAXSEG: {

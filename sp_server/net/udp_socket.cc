@@ -330,32 +330,13 @@ Errno UdpSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
 Errno UdpSocket::TakeError() { return Errno(std::exchange(error_, 0)); }
 
 Errno UdpSocket::SetOption(int level, int name, std::span<const std::byte> value) {
-  if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && bound()) return Errno(EINVAL);
-  if (Errno error = options_.Set(level, name, value); !error.ok()) return error;
-  if (port_use_ != nullptr && level == SOL_SOCKET) {
-    port_use_->reuse_address = options_.Flag(SOL_SOCKET, SO_REUSEADDR);
-    port_use_->reuse_port = options_.Flag(SOL_SOCKET, SO_REUSEPORT);
-  }
-  return kOk;
+  return options_.Set(level, name, value, port_use_);
 }
 
 Result<size_t> UdpSocket::GetOption(int level, int name, std::span<std::byte> value) {
-  const auto put = [&](int number) { return InetOptions::Put(value, &number, sizeof number); };
-  if (level == SOL_SOCKET) {
-    switch (name) {
-      case SO_TYPE:
-        return put(SOCK_DGRAM);
-      case SO_DOMAIN:
-        return put(domain());
-      case SO_PROTOCOL:
-        return put(IPPROTO_UDP);
-      case SO_ACCEPTCONN:
-        return put(0);
-      case SO_ERROR:
-        return put(std::exchange(error_, 0));
-      default:
-        break;
-    }
+  if (level == SOL_SOCKET && name == SO_ERROR) {
+    const int error = std::exchange(error_, 0);
+    return InetOptions::Put(value, &error, sizeof error);
   }
   return options_.Get(level, name, value);
 }

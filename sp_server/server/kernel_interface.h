@@ -36,6 +36,15 @@ class CopyInSink {
   ~CopyInSink() = default;
 };
 
+// Is told when a client has room for what a call has to send.
+class OutputWaiter {
+ public:
+  virtual void OnOutputRoom() = 0;
+
+ protected:
+  ~OutputWaiter() = default;
+};
+
 // One system call of a client, with the client's memory as far as the call reaches it. Implemented
 // by the server, used by the kernel. Its functions may be called until Complete; they have no
 // effect once the client is gone.
@@ -66,9 +75,18 @@ class Call {
   virtual void CopyOut(uint64_t addr, std::span<const std::byte> data) = 0;
   // The same for a string, which gets its NUL on the way. Of at most kMaxCopy - 1 bytes.
   virtual void CopyOutStr(uint64_t addr, std::string_view text) = 0;
+  // Whether the client has read so much of what it was sent that this call may copy out more than a
+  // few hundred bytes. A call that does not wait for that can cost its client the connection, which
+  // has to end when too much is unread.
+  virtual bool HasOutputRoom() const = 0;
+  // Tells `waiter` once when there is room, or the client is gone. It must live until told or taken
+  // back by nullptr; a call has one at a time.
+  virtual void AwaitOutputRoom(OutputWaiter* waiter) = 0;
   // Makes the client raise `signo` on itself.
   virtual void Raise(int signo) = 0;
-  // Takes the descriptor that came with the request ("hostfd"); invalid if none did.
+  // Takes the descriptor that came with the request ("hostfd"); invalid if none did. To be called
+  // before SystemCall returns, which drops it otherwise. The client has made it: whoever does not
+  // know what it is gives it to EventLoop::closer.
   virtual UniqueFd TakeFd() = 0;
   // Gives a descriptor to go with the response ("hostfd").
   virtual void AttachFd(UniqueFd fd) = 0;
@@ -122,6 +140,8 @@ class ServerInfo {
   virtual size_t clients() const = 0;
   // Forked processes that wait to be claimed.
   virtual size_t preforks() const = 0;
+  // Bits of Extension that clients are offered.
+  virtual uint32_t extensions() const = 0;
   virtual const ServerCounters& counted() const = 0;
 };
 

@@ -149,6 +149,8 @@ Listener::~Listener() {
 }
 
 void Listener::OnEvents(uint32_t) {
+  // A client that was cut off for what it sent must not come back with more.
+  if (loop_->closer().full()) return Pause(EMFILE);
   UniqueFd client(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!client.valid()) {
     if (IsShortage(errno)) Pause(errno);

@@ -15,14 +15,14 @@ namespace {
 // Clients beyond the limit that are told so at a time; more are disconnected without a word.
 constexpr size_t kMaxRefused = 64;
 
-std::string MakeBanner() {
+std::string MakeBanner(uint32_t extensions) {
   utsname host;
   if (uname(&host) != 0) abort();
   Banner banner;
   banner.ostype = "Linux";
   banner.osrelease = host.release;
   banner.machine = "x86_64";
-  banner.extensions = kExtensionCancel | kExtensionHostFd | kExtensionControl;
+  banner.extensions = extensions;
   char line[kMaxBanner];
   size_t length = FormatBanner(banner, line);
   if (length == 0) {
@@ -40,7 +40,7 @@ bool Server::CookieLess::operator()(const PreforkCookie& a, const PreforkCookie&
 }
 
 Server::Server(EventLoop* loop, Kernel* kernel, ServerOptions options)
-    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner()) {
+    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner(options.extensions)) {
   kernel_->SetServer(this);
 }
 
@@ -63,7 +63,9 @@ absl::Status Server::Listen(const std::string& url) {
 
 void Server::AddClient(UniqueFd socket, Peer peer) {
   const bool refused = clients() >= options_.max_clients;
-  if (refused && refused_ >= kMaxRefused) return;
+  if (refused && refused_ >= kMaxRefused) {
+    return loop_->closer().CloseStream(std::move(socket));
+  }
   auto session = std::make_unique<Session>(this, std::move(socket), std::move(peer), refused);
   Session* key = session.get();
   sessions_.emplace(key, std::move(session));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "protocol/banner.h"
 #include "protocol/frame.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/server/kernel_interface.h"
@@ -26,6 +27,9 @@ struct ServerOptions {
   std::chrono::milliseconds prefork_lifetime{60'000};
   // Whether tcp:// may name an address other than loopback. There is no authentication.
   bool allow_remote = false;
+  // Bits of Extension that are offered. What belongs to another is answered as by a server that has
+  // never heard of it.
+  uint32_t extensions = kAllExtensions;
   SessionLimits limits;
 };
 
@@ -70,6 +74,7 @@ class Server final : private ServerInfo {
   };
 
   size_t preforks() const override { return parked_.size(); }
+  uint32_t extensions() const override { return options_.extensions; }
   const ServerCounters& counted() const override { return counters_; }
 
   EventLoop* const loop_;

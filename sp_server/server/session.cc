@@ -8,137 +8,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "sp_server/loop/receive_fds.h"
 #include "sp_server/server/server.h"
+#include "sp_server/server/session_call.h"
 
 namespace rump {
 namespace {
 
 // What an idle connection keeps for input; more only while a longer frame is on its way.
 constexpr size_t kInputBuffer = 4096;
-// Descriptors that one recvmsg takes.
-constexpr size_t kFdsPerReceive = 4;
-// An output buffer that grew beyond this is given back once it is empty.
-constexpr size_t kOutputKept = 64 * 1024;
 
 // A name as long as the protocol keeps it.
 std::string_view CutCommand(std::string_view command) {
   return command.substr(0, kMaxCommandName - 1);
 }
 
-std::span<const std::byte> BytesOf(const auto& object) {
-  return std::as_bytes(std::span(&object, 1));
-}
-
 }  // namespace
-
-class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
- public:
-  SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args)
-      : session_(session), reqno_(header.reqno), entry_(session->calls_.emplace(reqno_, this)) {
-    number_ = header.u;
-    nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
-    memcpy(args_, args.data(), nargs_ * sizeof(uint64_t));
-  }
-  ~SessionCall() override { Detach(); }
-
-  void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) override {
-    AskForMemory(FrameType::kCopyIn, addr, len, sink);
-  }
-  void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
-    AskForMemory(FrameType::kCopyInStr, addr, max, sink);
-  }
-  void AnonMmap(size_t len, CopyInSink* sink) override {
-    const uint64_t payload = len;
-    Ask(FrameType::kAnonMmap, sink, sizeof payload, BytesOf(payload));
-  }
-  void CancelCopyIn() override {
-    if (session_ != nullptr) session_->asked_.erase(asked_);
-  }
-
-  void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
-    while (session_ != nullptr && !data.empty()) {
-      const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
-      const CopyPayload range{chunk.size(), addr};
-      ++session_->server_->counters().copyouts;
-      session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOut},
-                       BytesOf(range), chunk);
-      addr += chunk.size();
-      data = data.subspan(chunk.size());
-    }
-  }
-
-  void CopyOutStr(uint64_t addr, std::string_view text) override {
-    if (session_ == nullptr || text.size() >= kMaxCopy) return;
-    ++session_->server_->counters().copyouts;
-    const std::string with_nul(text);
-    const CopyPayload range{with_nul.size() + 1, addr};
-    session_->Append({.reqno = session_->next_reqno_++, .type = FrameType::kCopyOutStr},
-                     BytesOf(range),
-                     std::as_bytes(std::span(with_nul.c_str(), with_nul.size() + 1)));
-  }
-
-  void Raise(int signo) override {
-    if (session_ == nullptr) return;
-    session_->Append({.reqno = session_->next_reqno_++,
-                      .type = FrameType::kRaise,
-                      .u = static_cast<uint32_t>(signo)},
-                     {});
-  }
-
-  UniqueFd TakeFd() override {
-    if (session_ == nullptr || session_->received_fds_.empty()) return UniqueFd();
-    UniqueFd fd = std::move(session_->received_fds_.front());
-    session_->received_fds_.pop_front();
-    return fd;
-  }
-
-  void AttachFd(UniqueFd fd) override { fd_ = std::move(fd); }
-
-  void Complete(Errno error, uint64_t retval0, uint64_t retval1) override {
-    // The calls that an exec drains do not answer: their threads are about to be gone.
-    if (session_ != nullptr && session_->state_ != State::kInExec) {
-      const SyscallResultPayload result{
-          .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
-      if (fd_.valid()) {
-        session_->output_fds_.push_back(
-            {session_->output_position_ + session_->output_.size() - session_->output_begin_,
-             std::move(fd_)});
-      }
-      session_->Append({.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
-                       BytesOf(result));
-    }
-    Detach();
-  }
-
-  void Detach() {
-    if (session_ != nullptr) session_->calls_.erase(entry_);
-    session_ = nullptr;
-  }
-
-  // The session forgets the call by itself.
-  void Forget() { session_ = nullptr; }
-
- private:
-  void AskForMemory(FrameType type, uint64_t addr, size_t len, CopyInSink* sink) {
-    if (len > kMaxCopy) return sink->OnCopyIn(Errno(EFAULT), {});
-    const CopyPayload range{len, addr};
-    Ask(type, sink, len, BytesOf(range));
-  }
-
-  void Ask(FrameType type, CopyInSink* sink, size_t max, std::span<const std::byte> payload) {
-    if (session_ == nullptr) return sink->OnCopyIn(Errno(EIO), {});
-    if (type != FrameType::kAnonMmap) ++session_->server_->counters().copyins;
-    asked_ = session_->next_reqno_++;
-    session_->asked_.emplace(asked_, PendingAnswer{sink, max, type});
-    session_->Append({.reqno = asked_, .type = type}, payload);
-  }
-
-  Session* session_;
-  const uint64_t reqno_;
-  const CallMap::iterator entry_;
-  uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
-  UniqueFd fd_;
-};
 
 Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
     : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
@@ -155,10 +40,16 @@ Session::~Session() {
   *alive_ = false;
   server_->loop()->Unwatch(socket_.get(), this);
   Detach();
+  FdCloser& closer = server_->loop()->closer();
+  for (PendingFd& received : received_fds_) closer.Close(std::move(received.fd));
+  // The client sees the end at once, even if the close takes long.
+  shutdown(socket_.get(), SHUT_WR);
+  closer.CloseStream(std::move(socket_));
 }
 
 void Session::Detach() {
   for (auto& [reqno, call] : std::exchange(calls_, {})) call->Forget();
+  for (SessionCall* call : std::exchange(output_queue_, {})) call->TellOutputRoom();
   for (auto& [reqno, asked] : std::exchange(asked_, {})) asked.sink->OnCopyIn(Errno(EIO), {});
   process_.reset();
   server_->DropParked(this);
@@ -187,30 +78,50 @@ bool Session::Receive() {
     input_end_ -= input_begin_;
     input_begin_ = 0;
   }
-  iovec iov{input_.data() + input_end_, input_.size() - input_end_};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kFdsPerReceive)];
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  const ssize_t n = recvmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  std::vector<UniqueFd> fds;
+  const ssize_t n = ReceiveWithFds(socket_.get(), std::span(input_).subspan(input_end_), &fds);
   if (n < 0) return errno == EAGAIN || errno == EINTR;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      received_fds_.emplace_back(fd);
-    }
-  }
   if (n == 0) return false;
-  if (received_fds_.size() > server_->options().limits.received_fds) return false;
   input_end_ += n;
   bytes_moved_ += n;
   server_->counters().bytes_in += n;
-  return ParseFrames();
+  return KeepFds(std::move(fds)) && ParseFrames();
+}
+
+bool Session::KeepFds(std::vector<UniqueFd> fds) {
+  if (fds.empty()) return true;
+  FdCloser& closer = server_->loop()->closer();
+  const bool wanted = (server_->options().extensions & kExtensionHostFd) != 0;
+  const uint64_t last = input_position_ + (input_end_ - input_begin_) - 1;
+  for (UniqueFd& fd : fds) {
+    if (wanted) {
+      received_fds_.push_back({last, std::move(fd)});
+    } else {
+      closer.Close(std::move(fd));
+    }
+  }
+  if (closer.full()) {
+    fprintf(stderr,
+            "rump_server: client %s sent descriptors while earlier ones do not close: "
+            "disconnected\n",
+            peer_.description.c_str());
+    return false;
+  }
+  return received_fds_.size() <= server_->options().limits.received_fds;
+}
+
+UniqueFd Session::TakeFrameFd() {
+  UniqueFd first;
+  while (!received_fds_.empty() && received_fds_.front().position < input_position_) {
+    UniqueFd fd = std::move(received_fds_.front().fd);
+    received_fds_.pop_front();
+    if (first.valid()) {
+      server_->loop()->closer().Close(std::move(fd));
+    } else {
+      first = std::move(fd);
+    }
+  }
+  return first;
 }
 
 bool Session::ParseFrames() {
@@ -225,7 +136,12 @@ bool Session::ParseFrames() {
       break;
     }
     input_begin_ += header.len;
-    if (!HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize))) return false;
+    input_position_ += header.len;
+    frame_fd_ = TakeFrameFd();
+    const bool goes_on = HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize));
+    // It is for this frame alone: the next one must not be taken for its sender.
+    server_->loop()->closer().Close(std::move(frame_fd_));
+    if (!goes_on) return false;
   }
   if (input_begin_ == input_end_) {
     input_begin_ = input_end_ = 0;
@@ -275,7 +191,8 @@ bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> 
     HandleSyscall(header, *call);
   } else if (std::holds_alternative<PreforkRequest>(message)) {
     return HandlePrefork(header);
-  } else if (const auto* cancel = std::get_if<CancelRequest>(&message)) {
+  } else if (const auto* cancel = std::get_if<CancelRequest>(&message);
+             cancel != nullptr && (server_->options().extensions & kExtensionCancel) != 0) {
     HandleCancel(*cancel);
   } else {
     SendError(header, WireError::kMalformedRequest);
@@ -366,7 +283,9 @@ void Session::HandleSyscall(const FrameHeader& header, const SyscallRequest& req
   if (calls_.size() >= server_->options().limits.calls_in_flight) {
     return SendError(header, WireError::kTryAgain);
   }
-  process_->SystemCall(std::make_shared<SessionCall>(this, header, request.args));
+  const auto call = std::make_shared<SessionCall>(this, header, request.args, std::move(frame_fd_));
+  process_->SystemCall(call);
+  frame_fd_ = call->TakeFd();
 }
 
 void Session::HandleCancel(const CancelRequest& request) {
@@ -413,95 +332,6 @@ void Session::SendHandshakeResponse(uint64_t reqno, Errno error) {
   const int32_t value = error.value();
   Append({.reqno = reqno, .cls = FrameClass::kResponse, .type = FrameType::kHandshake},
          BytesOf(value));
-}
-
-void Session::Append(FrameHeader header, std::span<const std::byte> first,
-                     std::span<const std::byte> second) {
-  if (closed_) return;
-  header.len = kHeaderSize + first.size() + second.size();
-  if (output_.size() - output_begin_ + header.len > server_->options().limits.output_bytes) {
-    fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
-            peer_.description.c_str());
-    return Close(false);
-  }
-  const size_t at = output_.size();
-  output_.resize(at + header.len);
-  EncodeHeader(header, output_.data() + at);
-  if (!first.empty()) memcpy(output_.data() + at + kHeaderSize, first.data(), first.size());
-  if (!second.empty()) {
-    memcpy(output_.data() + at + kHeaderSize + first.size(), second.data(), second.size());
-  }
-  ScheduleFlush();
-}
-
-void Session::ScheduleFlush() {
-  if (flush_scheduled_) return;
-  // Once the turn's work is done, so that a call's COPYOUT and its response go out together.
-  flush_scheduled_ = true;
-  server_->loop()->Defer([this, alive = alive_] {
-    if (!*alive) return;
-    flush_scheduled_ = false;
-    if (!closed_ && !Flush()) Close(false);
-  });
-}
-
-bool Session::Flush() {
-  while (output_begin_ < output_.size()) {
-    iovec iov{output_.data() + output_begin_, output_.size() - output_begin_};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr msg{};
-    msg.msg_iov = &iov;
-    msg.msg_iovlen = 1;
-    const bool with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
-    if (with_fd) {
-      memset(control, 0, sizeof control);
-      msg.msg_control = control;
-      msg.msg_controllen = sizeof control;
-      cmsghdr* c = CMSG_FIRSTHDR(&msg);
-      c->cmsg_level = SOL_SOCKET;
-      c->cmsg_type = SCM_RIGHTS;
-      c->cmsg_len = CMSG_LEN(sizeof(int));
-      const int fd = output_fds_.front().fd.get();
-      memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
-    // frame are the most that this message may carry.
-    const size_t next = with_fd ? 1 : 0;
-    if (output_fds_.size() > next) {
-      iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
-    }
-    const ssize_t n = sendmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) return false;
-      break;
-    }
-    if (with_fd) output_fds_.pop_front();
-    output_begin_ += n;
-    output_position_ += n;
-    bytes_moved_ += n;
-    server_->counters().bytes_out += n;
-  }
-  if (output_begin_ == output_.size()) {
-    output_.clear();
-    output_begin_ = 0;
-    if (output_.capacity() > kOutputKept) output_.shrink_to_fit();
-  } else if (output_begin_ > output_.size() / 2) {
-    output_.erase(output_.begin(), output_.begin() + static_cast<ptrdiff_t>(output_begin_));
-    output_begin_ = 0;
-  }
-  UpdateEvents();
-  return true;
-}
-
-void Session::UpdateEvents() {
-  if (closed_) return;
-  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
-  // answer, and reads no output before that is gone.
-  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
-  if (events == watched_events_) return;
-  watched_events_ = events;
-  (void)server_->loop()->Rewatch(socket_.get(), events, this);
 }
 
 }  // namespace rump

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <deque>
+#include <list>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,9 +28,10 @@ class Server;
 struct SessionLimits {
   // Calls in flight; one more is answered with the error TRYAGAIN.
   size_t calls_in_flight = 4096;
-  // Bytes waiting to be read by the client; beyond them the client is cut off.
+  // Bytes waiting to be read by the client; beyond them the client is cut off. When half of them
+  // do, calls that have much to copy out wait, so that this meets only who does not read.
   size_t output_bytes = 16 << 20;
-  // Descriptors received and not yet taken by a call; beyond them the client is cut off.
+  // Descriptors received with one frame; beyond them the client is cut off.
   size_t received_fds = 16;
 };
 
@@ -57,7 +59,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   };
   // By the reqno that the client gave. It need not be unique: that harms the client alone.
   using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
-  // A descriptor that goes out with the output byte at `position` (counted from the first ever).
+  // A descriptor that goes with the byte at `position` of the output or of the input, counted from
+  // the first ever.
   struct PendingFd {
     uint64_t position;
     UniqueFd fd;
@@ -66,6 +69,10 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   void OnEvents(uint32_t events) override;
   // Each of these returns false when the connection must end (once its output is written).
   bool Receive();
+  // Keeps the descriptors that came with the input so far for the frame that they belong to.
+  bool KeepFds(std::vector<UniqueFd> fds);
+  // The first one that came with the input up to the end of the frame just parsed.
+  UniqueFd TakeFrameFd();
   bool ParseFrames();
   bool HandleFrame(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload);
@@ -81,6 +88,11 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   // Appends a frame made of header fields and up to two pieces of payload to the output.
   void Append(FrameHeader header, std::span<const std::byte> first,
               std::span<const std::byte> second = {});
+  size_t unread() const { return output_.size() - output_begin_; }
+  bool HasOutputRoom() const;
+  // Lets the calls that wait for room go on, one in each turn of the loop, so that what it sends
+  // counts before the next one.
+  void GrantOutput();
   void ScheduleFlush();
   // Writes what the socket takes. False if the connection is broken.
   bool Flush();
@@ -101,13 +113,17 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   std::vector<std::byte> input_;
   size_t input_begin_ = 0;
   size_t input_end_ = 0;
-  std::deque<UniqueFd> received_fds_;
+  uint64_t input_position_ = 0;  // of input_[input_begin_]
+  std::deque<PendingFd> received_fds_;
+  UniqueFd frame_fd_;  // came with the frame that is being handled
 
   std::vector<std::byte> output_;
   size_t output_begin_ = 0;
   uint64_t output_position_ = 0;  // of output_[output_begin_], counted from the first byte ever
   std::deque<PendingFd> output_fds_;
   bool flush_scheduled_ = false;
+  std::list<SessionCall*> output_queue_;  // calls that wait for room
+  bool grant_scheduled_ = false;
   uint32_t watched_events_ = 0;
 
   uint64_t next_reqno_ = 0;

@@ -84,7 +84,7 @@ class Client {
     received_.clear();
     copyins_.clear();
     in_banner_ = true;
-    host_->server.AddClient(UniqueFd(ends[1]), "fuzz");
+    host_->server.AddClient(UniqueFd(ends[1]), {"fuzz", /*trusted=*/true});
   }
 
   void SendBytes(const std::string& bytes) {
@@ -285,7 +285,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // Their ends, what these set off, and what that set off.
   host.Run(8);
   if (host.server.clients() != 0) abort();
-  host.kernel.objects().SweepClosed();
+  host.kernel.objects().SweepFinished();
   if (host.kernel.objects().count() != 0) abort();
   return 0;
 }

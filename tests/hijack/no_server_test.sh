@@ -1,8 +1,9 @@
 #!/bin/sh
-# What a program sees when there is no server to talk to: an error at once, and one line on stderr
-# that says what to do.
+# What a program sees when there is no server to talk to, or none that it can use: an error at once,
+# and one line on stderr that says what to do.
 library=$(realpath "$1")
 probe=$(realpath "$2")
+server=$(realpath "$3")
 directory=$(mktemp -d /tmp/rhXXXXXX) || exit 1
 trap 'rm -rf "$directory"' EXIT
 failed=0
@@ -48,6 +49,12 @@ expect_down "RUMP_SERVER=tcp://127.0.0.1:9/" "use a unix:// URL"
 
 probe_with "RUMP_SERVER=nonsense"
 expect_down "RUMP_SERVER=nonsense" "no URL"
+
+"$server" -s --no-extensions "unix://$directory/plain" &
+until [ -S "$directory/plain" ]; do kill -0 $! || break; done
+probe_with "RUMP_SERVER=unix://$directory/plain"
+expect_down "RUMP_SERVER=unix://$directory/plain" "hostfd" "without --no-extensions"
+kill $!
 
 # Sockets that are not to be hijacked are the host's.
 probe_with "RUMPHIJACK=socket=all:noinet:nolocal"

@@ -34,9 +34,14 @@ class LwipGuardsTest : public NetTest {
     return nullptr;
   }
 
-  // Gives `pcb` a segment from its peer.
-  void Inject(const tcp_pcb* pcb, u32_t sequence, u32_t ack, std::string_view options,
-              std::string_view data) {
+  struct Segment {
+    ip4_addr_t source, destination;
+    uint16_t source_port, destination_port;
+    u32_t sequence, ack;
+    u8_t flags;
+  };
+  // Queues a segment for the stack.
+  static void Send(const Segment& segment, std::string_view options, std::string_view data) {
     const size_t length = IP_HLEN + TCP_HLEN + options.size() + data.size();
     pbuf* packet = pbuf_alloc(PBUF_RAW, static_cast<u16_t>(length), PBUF_RAM);
     memset(packet->payload, 0, length);
@@ -45,20 +50,32 @@ class LwipGuardsTest : public NetTest {
     IPH_LEN_SET(ip, lwip_htons(static_cast<u16_t>(length)));
     IPH_TTL_SET(ip, 64);
     IPH_PROTO_SET(ip, IP_PROTO_TCP);
-    ip4_addr_copy(ip->src, *ip_2_ip4(&pcb->remote_ip));
-    ip4_addr_copy(ip->dest, *ip_2_ip4(&pcb->local_ip));
+    ip4_addr_copy(ip->src, segment.source);
+    ip4_addr_copy(ip->dest, segment.destination);
     auto* tcp = reinterpret_cast<tcp_hdr*>(ip + 1);
-    tcp->src = lwip_htons(pcb->remote_port);
-    tcp->dest = lwip_htons(pcb->local_port);
-    tcp->seqno = lwip_htonl(sequence);
-    tcp->ackno = lwip_htonl(ack);
-    TCPH_HDRLEN_FLAGS_SET(tcp, (TCP_HLEN + options.size()) / 4, TCP_ACK);
+    tcp->src = lwip_htons(segment.source_port);
+    tcp->dest = lwip_htons(segment.destination_port);
+    tcp->seqno = lwip_htonl(segment.sequence);
+    tcp->ackno = lwip_htonl(segment.ack);
+    TCPH_HDRLEN_FLAGS_SET(tcp, (TCP_HLEN + options.size()) / 4, segment.flags);
     tcp->wnd = lwip_htons(0xffff);
     auto* rest = reinterpret_cast<char*>(tcp + 1);
     memcpy(rest, options.data(), options.size());
     memcpy(rest + options.size(), data.data(), data.size());
     EXPECT_EQ(NetStack::Get().Requeue(packet, NetStack::Get().loopback()), ERR_OK);
     pbuf_free(packet);
+  }
+  // Gives `pcb` a segment from its peer.
+  void Inject(const tcp_pcb* pcb, u32_t sequence, u32_t ack, std::string_view options,
+              std::string_view data) {
+    Send({.source = *ip_2_ip4(&pcb->remote_ip),
+          .destination = *ip_2_ip4(&pcb->local_ip),
+          .source_port = pcb->remote_port,
+          .destination_port = pcb->local_port,
+          .sequence = sequence,
+          .ack = ack,
+          .flags = TCP_ACK},
+         options, data);
     Settle();
   }
 };
@@ -97,6 +114,39 @@ TEST_F(LwipGuardsTest, MssOptionsCountOnlyInSyns) {
     const std::string part = ReceiveText(*pair.client);
     ASSERT_EQ(part[0], 'a') << part << " after " << received;
     received += part.size();
+  }
+}
+
+TEST_F(LwipGuardsTest, TinyMssOfASynIsRaised) {
+  using std::string_view_literals::operator""sv;
+  const std::shared_ptr<Socket> listener = Listener(Ipv4("127.0.0.1", 0));
+  constexpr uint16_t kPeerPort = 9;
+  ip4_addr_t loopback;
+  IP4_ADDR(&loopback, 127, 0, 0, 1);
+  struct Case {
+    std::string_view options;
+    u16_t mss;
+  };
+  for (const auto& [options, mss] :
+       {Case{"\x02\x04\x00\x00"sv, 88}, Case{"\x02\x04\x00\x01"sv, 88},
+        Case{"\x01\x01\x01\x01\x02\x04\x00\x57"sv, 88}, Case{"\x02\x04\x00\x58"sv, 88},
+        Case{"\x02\x04\x05\xb4"sv, 1460}, Case{"\x02\x05\x00\x01\x01\x00\x00\x00"sv, 536},
+        Case{""sv, 536}}) {
+    Send({.source = loopback,
+          .destination = loopback,
+          .source_port = kPeerPort,
+          .destination_port = PortOf(*listener->LocalAddress()),
+          .sequence = 1000,
+          .ack = 0,
+          .flags = TCP_SYN},
+         options, "");
+    // The peer's answer, a reset, is still to come.
+    NetStack::Get().Drain(1);
+    tcp_pcb* pcb = tcp_active_pcbs;
+    while (pcb != nullptr && pcb->remote_port != kPeerPort) pcb = pcb->next;
+    ASSERT_NE(pcb, nullptr);
+    EXPECT_EQ(pcb->mss, mss);
+    Settle();
   }
 }
 

@@ -25,15 +25,38 @@ TEST(CommandLine, DefaultsAreTheServers) {
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_THAT(line->urls, ElementsAre("unix://a", "tcp://127.0.0.1:1/"));
   EXPECT_FALSE(line->foreground);
+  EXPECT_EQ(line->server.extensions, kAllExtensions);
   EXPECT_EQ(line->server.max_clients, ServerOptions().max_clients);
   EXPECT_EQ(line->server.prefork_lifetime, ServerOptions().prefork_lifetime);
 }
 
 TEST(CommandLine, EveryLimitHasAnOption) {
-  const auto line =
-      Parse({"-s", "--allow-remote", "--trace", "/t", "--max-clients=1", "--max-calls", "2",
-             "--max-output", "3", "--max-fds", "4", "--max-objects", "5", "--max-preforks", "6",
-             "--prefork-lifetime", "7", "unix://a"});
+  const auto line = Parse({"-s",
+                           "--allow-remote",
+                           "--trace",
+                           "/t",
+                           "--max-clients=1",
+                           "--max-calls",
+                           "2",
+                           "--max-output",
+                           "3",
+                           "--max-fds",
+                           "4",
+                           "--max-objects",
+                           "5",
+                           "--max-preforks",
+                           "6",
+                           "--prefork-lifetime",
+                           "7",
+                           "--max-process-objects",
+                           "8",
+                           "--max-files",
+                           "9",
+                           "--max-process-files",
+                           "10",
+                           "--max-memory",
+                           "11",
+                           "unix://a"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_TRUE(line->foreground);
   EXPECT_TRUE(line->server.allow_remote);
@@ -42,10 +65,18 @@ TEST(CommandLine, EveryLimitHasAnOption) {
   EXPECT_EQ(line->server.limits.calls_in_flight, 2U);
   EXPECT_EQ(line->server.limits.output_bytes, 3U);
   EXPECT_EQ(line->server.limits.received_fds, 4U);
-  EXPECT_EQ(line->max_objects, 5U);
+  EXPECT_EQ(line->kernel.objects, 5U);
+  EXPECT_EQ(line->kernel.process_objects, 8U);
+  EXPECT_EQ(line->kernel.files, 9U);
+  EXPECT_EQ(line->kernel.process_files, 10U);
+  EXPECT_EQ(line->kernel.memory_bytes, 11U);
   EXPECT_EQ(line->server.max_preforks, 6U);
   EXPECT_EQ(line->server.prefork_lifetime, std::chrono::seconds(7));
   EXPECT_THAT(line->urls, ElementsAre("unix://a"));
+}
+
+TEST(CommandLine, ExtensionsCanBeOff) {
+  EXPECT_EQ(Parse({"--no-extensions", "unix://a"})->server.extensions, 0U);
 }
 
 TEST(CommandLine, SaysWhatIsWrong) {

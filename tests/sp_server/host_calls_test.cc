@@ -1,18 +1,21 @@
 // The extension "hostfd" against clients that do not keep to its rules.
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "protocol/syscalls.h"
 #include "sp_server/loop/unique_fd.h"
+#include "tests/sp_server/lingering_socket.h"
 #include "tests/sp_server/raw_client.h"
 #include "tests/sp_server/server_thread.h"
 
@@ -24,10 +27,36 @@ struct HostSocketEnds {
   UniqueFd c;
 };
 
-class HostCallsTest : public testing::Test {
- protected:
-  HostCallsTest() { EXPECT_TRUE(client_.Guest("owner")); }
+// The bytes of a call's frame.
+std::string CallFrame(uint64_t reqno, uint32_t number, std::vector<uint64_t> args = {}) {
+  const FrameHeader header{.len = kHeaderSize + args.size() * sizeof(uint64_t),
+                           .reqno = reqno,
+                           .type = FrameType::kSyscall,
+                           .u = number};
+  std::string frame(kHeaderSize, '\0');
+  EncodeHeader(header, reinterpret_cast<std::byte*>(frame.data()));
+  return frame.append(reinterpret_cast<const char*>(args.data()), args.size() * sizeof(uint64_t));
+}
 
+void SendWithFds(int socket, std::string bytes, const std::vector<int>& fds) {
+  iovec iov{bytes.data(), bytes.size()};
+  std::string control(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control.data();
+  msg.msg_controllen = control.size();
+  cmsghdr* rights = CMSG_FIRSTHDR(&msg);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
+  (void)!sendmsg(socket, &msg, MSG_NOSIGNAL);
+}
+
+// For tests with a server of their own: two at once would share the one TCP/IP stack.
+class OwnServerTest : public testing::Test {
+ protected:
   static HostSocketEnds NewSocket(RawClient& client, int type = SOCK_STREAM) {
     const SyscallResultPayload result =
         client.CallResult(kSysHostSocket, {AF_INET, static_cast<uint64_t>(type), 0});
@@ -81,8 +110,13 @@ class HostCallsTest : public testing::Test {
     if (const cmsghdr* rights = CMSG_FIRSTHDR(&msg)) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
     return UniqueFd(fd);
   }
+};
 
-  ServerThread server_{{}, /*max_host_objects=*/8};
+class HostCallsTest : public OwnServerTest {
+ protected:
+  HostCallsTest() { EXPECT_TRUE(client_.Guest("owner")); }
+
+  ServerThread server_{{}, {.objects = 8}};
   RawClient client_{server_.path()};
 };
 
@@ -146,6 +180,24 @@ TEST_F(HostCallsTest, ReleaseFreesThePortOnlyWithoutADescriptor) {
   EXPECT_EQ(Bind(client_, second.object, &port), 0);
 }
 
+// Many binds in one turn of the loop: whoever closed before one of them was sent is out of its way.
+TEST_F(HostCallsTest, BindMeetsNobodyWhoHasClosed) {
+  HostSocketEnds first = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, first.object, &port), 0);
+  const HostSocketEnds second = NewSocket(client_);
+  const HostSocketEnds third = NewSocket(client_);
+  constexpr int kCalls = 20;
+  std::string memory = Address(port);
+  std::vector<uint64_t> calls;
+  for (int i = 0; i < kCalls; ++i) {
+    calls.push_back(client_.SendCall(SYS_bind, {third.object, 0, sizeof(sockaddr_in)}));
+  }
+  for (const uint64_t call : calls) EXPECT_EQ(client_.Finish(call, &memory).error, EADDRINUSE);
+  first.c.reset();
+  EXPECT_EQ(Bind(client_, second.object, &port), 0);
+}
+
 TEST_F(HostCallsTest, OneObjectTooManyIsEnfile) {
   std::vector<HostSocketEnds> sockets;
   for (int i = 0; i < 8; ++i) sockets.push_back(NewSocket(client_));
@@ -155,14 +207,192 @@ TEST_F(HostCallsTest, OneObjectTooManyIsEnfile) {
   EXPECT_TRUE(NewSocket(client_).c.valid());
 }
 
-TEST_F(HostCallsTest, UnusedDescriptorsCutTheClientOff) {
+TEST_F(HostCallsTest, DescriptorsOfAFrameAreBounded) {
+  const size_t limit = SessionLimits().received_fds;
+  const std::string frame = CallFrame(1, SYS_getpid);
+  SendWithFds(client_.fd(), frame, std::vector<int>(limit, 0));
+  std::string memory;
+  EXPECT_EQ(client_.Finish(1, &memory).error, 0);
+  constexpr size_t kMostOfAMessage = 253;
+  for (const size_t count : {limit + 1, kMostOfAMessage}) {
+    RawClient client(server_.path());
+    ASSERT_TRUE(client.Guest());
+    SendWithFds(client.fd(), frame, std::vector<int>(count, 0));
+    EXPECT_TRUE(client.AtEnd()) << count;
+  }
+  // No frame is ever finished.
+  RawClient slow(server_.path());
+  ASSERT_TRUE(slow.Guest());
+  const FrameHeader header{.len = kMaxFrame, .reqno = 2, .type = FrameType::kSyscall};
+  SendWithFds(slow.fd(), {reinterpret_cast<const char*>(&header), sizeof header}, {0});
+  for (size_t i = 0; i < limit; ++i) SendWithFds(slow.fd(), "x", {0});
+  EXPECT_TRUE(slow.AtEnd());
+}
+
+TEST_F(HostCallsTest, UnusedDescriptorsAreDropped) {
+  std::string memory;
+  for (size_t i = 0; i < 3 * SessionLimits().received_fds; ++i) {
+    EXPECT_EQ(client_.Finish(client_.SendCall(SYS_getpid, {}, 0), &memory).error, 0);
+  }
+}
+
+TEST_F(OwnServerTest, DescriptorOfARefusedCallIsNotTheNextOnes) {
+  ServerOptions options;
+  options.limits.calls_in_flight = 1;
+  const ServerThread busy(options);
+  RawClient owner(busy.path());
+  ASSERT_TRUE(owner.Guest("owner"));
+  const HostSocketEnds socket = NewSocket(owner);
+  RawClient heir(busy.path());
+  ASSERT_TRUE(heir.Guest("heir"));
+  std::string memory(64, '\0');
+  ASSERT_EQ(heir.Finish(heir.SendCall(SYS_pipe, {0}), &memory).error, 0);
+  const uint64_t read = heir.SendCall(SYS_read, {0, 0, 8});
+  const uint64_t refused = heir.SendCall(kSysHostProve, {socket.object}, 0);
+  const std::optional<RawFrame> answer = heir.Receive();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.reqno, refused);
+  EXPECT_EQ(answer->header.u, static_cast<uint32_t>(WireError::kTryAgain));
+  heir.Send({.reqno = 700, .type = FrameType::kCancel},
+            {reinterpret_cast<const char*>(&read), sizeof read});
+  EXPECT_EQ(heir.Finish(read, &memory).error, EINTR);
+  const uint64_t proof = heir.SendCall(kSysHostProve, {socket.object}, socket.c.get());
+  EXPECT_EQ(heir.Finish(proof, &memory).error, 0);
+}
+
+// This process's descriptor of the other end of `c`: the server is one of its threads.
+int EndSOf(const UniqueFd& c) {
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  getsockname(c.get(), reinterpret_cast<sockaddr*>(&name), &size);
+  constexpr int kHighest = 1024;
+  for (int fd = 0; fd < kHighest; ++fd) {
+    sockaddr_un peer{};
+    socklen_t peer_size = sizeof peer;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_size) == 0 && peer_size == size &&
+        memcmp(&peer, &name, size) == 0) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+TEST_F(OwnServerTest, ConnectionsWaitForAListenersEnd) {
+  ServerThread server;
+  RawClient client(server.path());
+  ASSERT_TRUE(client.Guest());
+  const HostSocketEnds listener = NewSocket(client);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client, listener.object, &port), 0);
+  // As good as no room for their records.
+  const int smallest = 1;
+  ASSERT_EQ(setsockopt(EndSOf(listener.c), SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest), 0);
+  constexpr int kConnections = 32;
+  ASSERT_EQ(client.CallResult(SYS_listen, {listener.object, kConnections}).error, 0);
+  std::vector<HostSocketEnds> connections;
+  for (int i = 0; i < kConnections; ++i) {
+    connections.push_back(NewSocket(client));
+    ASSERT_EQ(Connect(client, connections.back().object, port, kHostConnectNotify), 0) << i;
+    ASSERT_EQ(send(connections.back().c.get(), &i, sizeof i, MSG_NOSIGNAL), sizeof i);
+  }
+  for (int i = 0; i < kConnections; ++i) {
+    const UniqueFd accepted = Accept(listener.c);
+    int got = -1;
+    ASSERT_EQ(recv(accepted.get(), &got, sizeof got, MSG_WAITALL), sizeof got);
+    EXPECT_EQ(got, i);
+  }
+}
+
+// Descriptors that block whoever closes them, dropped in every way there is.
+class BlockingCloseTest : public HostCallsTest {
+ protected:
+  // How many descriptors are being closed, as statistics say.
+  int Closing() {
+    static constexpr std::string_view kKey = "\"closing\":";
+    std::string report;
+    const auto kind = static_cast<uint64_t>(QueryKind::kStatisticsJson);
+    const uint64_t reqno = client_.SendCall(kSysQuery, {kind, 1, 64 * 1024, 0});
+    EXPECT_EQ(client_.Finish(reqno, &report).error, 0);
+    const size_t at = report.find(kKey);
+    return at == std::string::npos ? -1 : atoi(report.c_str() + at + kKey.size());
+  }
+  void AwaitClosing(int count) {
+    for (int now = Closing(); now != count; now = Closing()) ASSERT_GE(now, 0);
+  }
+  // The server answers while the close of socket_ blocks.
+  void ExpectClosingAside() {
+    AwaitClosing(1);
+    RawClient other(server_.path());
+    EXPECT_TRUE(other.Guest());
+    EXPECT_EQ(Closing(), 1);
+    socket_.Drain();
+    AwaitClosing(0);
+  }
+  // Sends `frame`, and with its start the socket, of which nothing is left here when the frame is
+  // complete.
+  void SendSocketWith(RawClient& client, std::string frame) {
+    SendWithFds(client.fd(), frame.substr(0, 1), {socket_.fd.get()});
+    socket_.fd.reset();
+    client.SendBytes(frame.substr(1));
+  }
+
+  LingeringSocket socket_;
+  RawClient sender_{server_.path()};
+};
+
+TEST_F(BlockingCloseTest, OfACallThatHasNoUseForIt) {
+  ASSERT_TRUE(sender_.Guest());
+  SendSocketWith(sender_, CallFrame(1, SYS_getpid));
+  std::string memory;
+  EXPECT_EQ(sender_.Finish(1, &memory).error, 0);
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAProofThatIsNone) {
+  ASSERT_TRUE(sender_.Guest());
   const HostSocketEnds socket = NewSocket(client_);
-  for (int i = 0; i < 20; ++i) {
-    client_.Send({.reqno = 1, .type = FrameType::kSyscall, .u = SYS_getpid}, {}, socket.c.get());
-  }
-  while (client_.Receive().has_value()) {
-  }
-  EXPECT_TRUE(RawClient(server_.path()).Guest());
+  SendSocketWith(sender_, CallFrame(1, kSysHostProve, {socket.object}));
+  std::string memory;
+  EXPECT_EQ(sender_.Finish(1, &memory).error, EBADF);
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAClientThatHangsUp) {
+  SendWithFds(sender_.fd(), "x", {socket_.fd.get()});
+  socket_.fd.reset();
+  sender_.Close();
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfAClientWithoutAHandshake) {
+  SendSocketWith(sender_, CallFrame(1, SYS_getpid));
+  EXPECT_TRUE(sender_.Receive().has_value());
+  EXPECT_TRUE(sender_.AtEnd());
+  ExpectClosingAside();
+}
+
+TEST_F(BlockingCloseTest, OfOneInAStream) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds stream = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, stream.object, port, kHostConnectNotify), 0);
+  const UniqueFd accepted = Accept(listener.c);
+  // Behind another one, so that the server has it still when its last copy here goes.
+  LingeringSocket first;
+  SendWithFds(sender_.fd(), "x", {first.fd.get()});
+  first.fd.reset();
+  sender_.Close();
+  AwaitClosing(1);
+  SendWithFds(stream.c.get(), "hello", {socket_.fd.get()});
+  AwaitClosing(2);
+  socket_.fd.reset();
+  first.Drain();
+  std::string got(5, '\0');
+  EXPECT_EQ(recv(accepted.get(), got.data(), got.size(), MSG_WAITALL), 5);
+  EXPECT_EQ(got, "hello");
+  ExpectClosingAside();
 }
 
 TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
@@ -170,6 +400,42 @@ TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, 77, 0}).error, ESOCKTNOSUPPORT);
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, IPPROTO_UDP}).error,
             EPROTONOSUPPORT);
+}
+
+// What a program has written before it closed is its peer's, whatever others ask for.
+TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  HostSocketEnds writer = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, writer.object, port, kHostConnectNotify), 0);
+  const UniqueFd reader = Accept(listener.c);
+  // Until neither the stack nor the descriptor takes more.
+  const std::string chunk(64 * 1024, 'x');
+  size_t written = 0;
+  constexpr int kTurns = 100;
+  for (int turns = 0; turns < kTurns;) {
+    const ssize_t n = send(writer.c.get(), chunk.data(), chunk.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    turns = n > 0 ? 0 : turns + 1;
+    if (n > 0) written += static_cast<size_t>(n);
+    client_.CallResult(SYS_getpid, {});
+  }
+  writer.c.reset();
+  RawClient other(server_.path());
+  ASSERT_TRUE(other.Guest("other"));
+  EXPECT_EQ(other.CallResult(kSysHostRelease, {writer.object}).error, 0);
+  const HostSocketEnds late = NewSocket(other);
+  EXPECT_EQ(Bind(other, late.object, &port), EADDRINUSE);
+  size_t received = 0;
+  std::string buffer(chunk.size(), '\0');
+  for (;;) {
+    const ssize_t n = recv(reader.get(), buffer.data(), buffer.size(), 0);
+    ASSERT_GE(n, 0);
+    if (n == 0) break;
+    received += static_cast<size_t>(n);
+  }
+  EXPECT_EQ(received, written);
 }
 
 TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {

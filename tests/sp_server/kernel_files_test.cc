@@ -16,12 +16,15 @@
 namespace rump {
 namespace {
 
+// Descriptors in a table.
+constexpr int kFds = 64;
+
 std::span<const std::byte> Bytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 TEST(FdTable, LowestFreeNumberIsUsed) {
-  FdTable fds;
+  FdTable fds(kFds);
   auto [reader, writer] = MakePipe(0);
   EXPECT_EQ(*fds.Add(reader, false), 0);
   EXPECT_EQ(*fds.Add(writer, false), 1);
@@ -33,11 +36,11 @@ TEST(FdTable, LowestFreeNumberIsUsed) {
 }
 
 TEST(FdTable, NumbersOutOfRange) {
-  FdTable fds;
+  FdTable fds(kFds);
   auto [reader, writer] = MakePipe(0);
   EXPECT_EQ(fds.Add(reader, false, -1).error(), Errno(EINVAL));
-  EXPECT_EQ(fds.Add(reader, false, FdTable::kMaxFds).error(), Errno(EINVAL));
-  EXPECT_EQ(fds.Set(FdTable::kMaxFds, reader, false), Errno(EBADF));
+  EXPECT_EQ(fds.Add(reader, false, kFds).error(), Errno(EINVAL));
+  EXPECT_EQ(fds.Set(kFds, reader, false), Errno(EBADF));
   EXPECT_EQ(fds.Set(-1, reader, false), Errno(EBADF));
   EXPECT_EQ(fds.Get(-1).error(), Errno(EBADF));
   EXPECT_EQ(fds.Get(INT_MAX).error(), Errno(EBADF));
@@ -45,19 +48,19 @@ TEST(FdTable, NumbersOutOfRange) {
 }
 
 TEST(FdTable, OneDescriptorTooManyIsEmfile) {
-  FdTable fds;
+  FdTable fds(kFds);
   auto [reader, writer] = MakePipe(0);
-  for (int i = 0; i < FdTable::kMaxFds; ++i) ASSERT_TRUE(fds.Add(reader, false).ok());
+  for (int i = 0; i < kFds; ++i) ASSERT_TRUE(fds.Add(reader, false).ok());
   EXPECT_EQ(fds.Add(writer, false).error(), Errno(EMFILE));
 }
 
 TEST(FdTable, ExecClosesWhatItShould) {
-  FdTable fds;
+  FdTable fds(kFds);
   auto [reader, writer] = MakePipe(0);
   ASSERT_TRUE(fds.Add(reader, true).ok());
   ASSERT_TRUE(fds.Add(writer, false).ok());
-  FdTable child;
-  child.CopyFrom(fds);
+  FdTable child(kFds);
+  ASSERT_TRUE(child.CopyFrom(fds).ok());
   EXPECT_TRUE(*child.CloseOnExec(0));
   child.Exec();
   EXPECT_FALSE(child.Get(0).ok());

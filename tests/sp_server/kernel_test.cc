@@ -24,7 +24,8 @@ class KernelTest : public testing::Test {
  protected:
   EventLoop loop_;
   BuiltinKernel kernel_{&loop_, [] {}};
-  const std::shared_ptr<Process> process_ = std::make_shared<Process>();
+  const std::shared_ptr<Process> process_ =
+      std::make_shared<Process>(KernelLimits(), nullptr, nullptr);
 };
 
 TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
@@ -32,7 +33,7 @@ TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
   Result<std::shared_ptr<Socket>> socket =
       kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
   ASSERT_TRUE(socket.ok());
-  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket));
+  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket), nullptr);
   ASSERT_TRUE(live.ok());
   const uint64_t id = live->object->id();
   kernel_.AllowObject(*process_, id);
@@ -58,6 +59,8 @@ class NoCall final : public Call {
   void CancelCopyIn() override {}
   void CopyOut(uint64_t, std::span<const std::byte>) override {}
   void CopyOutStr(uint64_t, std::string_view) override {}
+  bool HasOutputRoom() const override { return true; }
+  void AwaitOutputRoom(OutputWaiter*) override {}
   void Raise(int) override {}
   UniqueFd TakeFd() override { return UniqueFd(); }
   void AttachFd(UniqueFd) override {}

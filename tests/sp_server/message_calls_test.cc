@@ -44,6 +44,11 @@ class MessageCallsTest : public testing::Test {
     return program_.Call(SYS_setsockopt, fd, SOL_SOCKET, option, kArg, sizeof timeout);
   }
 
+  void Cancel(uint64_t reqno) {
+    program_.client().Send({.reqno = 700, .type = FrameType::kCancel},
+                           {reinterpret_cast<const char*>(&reqno), sizeof reqno});
+  }
+
   ServerThread server_;
   TestProgram program_{server_.path()};
 };
@@ -93,6 +98,41 @@ TEST_F(MessageCallsTest, WhatWorkedIsReturnedBeforeAnError) {
   PutMessages(3);
   EXPECT_EQ(program_.Call(SYS_recvmmsg, b, kHeaders, 3, MSG_DONTWAIT, 0), 1);
   EXPECT_EQ(program_.Call(SYS_recvmmsg, b, kHeaders, 3, MSG_DONTWAIT, 0), -EAGAIN);
+}
+
+TEST_F(MessageCallsTest, InterruptionLeavesWhatWasReceived) {
+  const auto [a, b] = program_.Socketpair(SOCK_DGRAM);
+  PutMessages(3);
+  const uint64_t none = program_.StartBlocked(SYS_recvmmsg, b, kHeaders, 3, 0, 0);
+  Cancel(none);
+  EXPECT_EQ(program_.Finish(none), -EINTR);
+  const uint64_t some = program_.StartBlocked(SYS_recvmmsg, b, kHeaders, 3, 0, 0);
+  program_.Write(a, "one");
+  program_.Write(a, "three");
+  for (int i = 0; i < 6; ++i) program_.Call(SYS_getpid);  // its copies
+  EXPECT_FALSE(program_.HasFinished(some));
+  Cancel(some);
+  EXPECT_EQ(program_.Finish(some), 2);
+  EXPECT_EQ(Message(1).msg_len, 5U);
+}
+
+TEST_F(MessageCallsTest, InterruptionLeavesWhatWasSent) {
+  const auto [a, b] = program_.Socketpair(SOCK_DGRAM);
+  program_.Put(kArg, int{1});
+  ASSERT_EQ(program_.Call(SYS_setsockopt, a, SOL_SOCKET, SO_SNDBUF, kArg, sizeof(int)), 0);
+  constexpr int kMessages = 100;
+  PutMessages(kMessages);
+  const uint64_t some = program_.Start(SYS_sendmmsg, a, kHeaders, kMessages, 0);
+  for (int i = 0; i < 4 * kMessages; ++i) program_.Call(SYS_getpid);  // its copies
+  EXPECT_FALSE(program_.HasFinished(some));
+  Cancel(some);
+  const int64_t sent = program_.Finish(some);
+  EXPECT_GT(sent, 0);
+  EXPECT_LT(sent, kMessages);
+  const uint64_t none = program_.StartBlocked(SYS_sendmmsg, a, kHeaders, kMessages, 0);
+  Cancel(none);
+  EXPECT_EQ(program_.Finish(none), -EINTR);
+  EXPECT_EQ(program_.Call(SYS_recvmmsg, b, kHeaders, kMessages, MSG_DONTWAIT, 0), sent);
 }
 
 TEST_F(MessageCallsTest, TimeoutEndsReceivingAfterAMessage) {

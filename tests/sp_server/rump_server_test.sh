@@ -50,6 +50,13 @@ kill -TERM $pid
 wait $pid || fail "SIGTERM: exit status $?"
 [[ ! -e $dir/s ]] || fail "SIGTERM left the socket"
 
+# Without extensions there is nothing for rump to use.
+"$server" -s --no-extensions "unix://$dir/s" & pid=$!
+until [[ -S $dir/s ]]; do kill -0 $pid || break; done
+expect 1 'does not offer the control calls.*has them off' "$rump" ps --server "unix://$dir/s"
+kill -TERM $pid
+wait $pid || fail "--no-extensions: exit status $?"
+
 # Several URLs, limits, and a trace from the start; looked at and traced while it runs.
 tcp=tcp://127.$((RANDOM % 200 + 2)).$((RANDOM % 250)).7:$((RANDOM % 20000 + 10000))/
 expect 1 "$dir/no/trace: No such file" "$server" --trace "$dir/no/trace" "unix://$dir/s"

@@ -11,15 +11,15 @@
 
 namespace rump {
 
-ServerThread::ServerThread(ServerOptions options, size_t max_host_objects) {
+ServerThread::ServerThread(const ServerOptions& options, const KernelLimits& limits) {
   char folder[] = "/tmp/rhXXXXXX";
   folder_ = mkdtemp(folder);
   path_ = folder_ + "/s";
   std::promise<void> ready;
-  thread_ = std::thread([this, options, max_host_objects, &ready] {
+  thread_ = std::thread([this, options, limits, &ready] {
     NetStack& stack = NetStack::Get();
     BuiltinKernel kernel(
-        &loop_, [&stack] { stack.Drain(64); }, max_host_objects);
+        &loop_, [&stack] { stack.Drain(64); }, limits);
     loop_.AddPoller(&stack);
     RegisterInet(&kernel.families(), &stack);
     auto server = std::make_unique<Server>(&loop_, &kernel, options);

@@ -15,9 +15,7 @@ namespace rump {
 
 class ServerThread {
  public:
-  // `max_host_objects`: see BuiltinKernel.
-  explicit ServerThread(ServerOptions options = {},
-                        size_t max_host_objects = HostObjects::kMaxObjects);
+  explicit ServerThread(const ServerOptions& options = {}, const KernelLimits& limits = {});
   ~ServerThread();
 
   const std::string& path() const { return path_; }

@@ -314,6 +314,54 @@ TEST_F(SessionTest, ClosingWithABlockedCallFreesIt) {
   EXPECT_THAT(report.substr(0, result.retval[0]), testing::Not(HasSubstr("test")));
 }
 
+class PlainServerTest : public SessionTest {
+ protected:
+  static ServerOptions Options() {
+    ServerOptions options;
+    options.extensions = 0;
+    return options;
+  }
+  ServerThread plain_{Options()};
+};
+
+TEST_F(PlainServerTest, BannerNamesTheAbiAlone) {
+  EXPECT_THAT(RawClient(plain_.path()).banner(), testing::EndsWith("/x86_64\n"));
+}
+
+TEST_F(PlainServerTest, CancelIsMalformedAndTheCallGoesOn) {
+  RawClient client(plain_.path());
+  ASSERT_TRUE(client.Guest());
+  std::string memory(64, '\0');
+  ASSERT_EQ(client.Finish(client.SendCall(SYS_pipe, {0}), &memory).error, 0);
+  const uint64_t read = client.SendCall(SYS_read, {0, 0, 8});
+  client.Send({.reqno = 700, .type = FrameType::kCancel},
+              {reinterpret_cast<const char*>(&read), sizeof read});
+  ExpectError(client, 700, WireError::kMalformedRequest);
+  EXPECT_EQ(client.Finish(client.SendCall(SYS_write, {1, 0, 5}), &memory).retval[0], 5U);
+  EXPECT_EQ(client.Finish(read, &memory).retval[0], 5U);
+}
+
+TEST_F(PlainServerTest, CallsOfExtensionsAreEnosys) {
+  RawClient client(plain_.path());
+  ASSERT_TRUE(client.Guest());
+  for (const SyscallSpec& spec : AllSyscalls()) {
+    if (spec.number < kPrivateCallBase) continue;
+    EXPECT_EQ(client.CallResult(spec.number, {AF_INET, SOCK_STREAM, 0, 0}).error, ENOSYS)
+        << spec.name;
+  }
+}
+
+TEST(ServerExtensions, OneDoesNotBringAnother) {
+  ServerOptions options;
+  options.extensions = kExtensionControl;
+  const ServerThread server(options);
+  RawClient client(server.path());
+  EXPECT_THAT(client.banner(), testing::EndsWith("/x86_64 +control\n"));
+  ASSERT_TRUE(client.Guest());
+  EXPECT_EQ(client.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0}).error, ENOSYS);
+  EXPECT_EQ(client.CallResult(kSysQuery, {0, 0, 0, 0}).error, 0);
+}
+
 // A process with a pipe: descriptor 0 reads, 1 writes.
 class CancelTest : public SessionTest {
  protected:

@@ -77,9 +77,6 @@
 // Its 16-bit arithmetic does not hold for our segment size.
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1
 
-// lwIP's bookkeeping of fragments is larger than the fragment header on 64-bit machines.
-#define IPV6_FRAG_COPYHEADER 1
-
 // Defaults of Linux.
 #define IP_DEFAULT_TTL 64
 #define TCP_KEEPIDLE_DEFAULT 7200000UL

@@ -1,0 +1,128 @@
+// What a session sends.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "sp_server/server/server.h"
+#include "sp_server/server/session.h"
+#include "sp_server/server/session_call.h"
+
+namespace rump {
+namespace {
+// An output buffer that grew beyond this is given back once it is empty.
+constexpr size_t kOutputKept = 64 * 1024;
+}  // namespace
+
+void Session::Append(FrameHeader header, std::span<const std::byte> first,
+                     std::span<const std::byte> second) {
+  if (closed_) return;
+  header.len = kHeaderSize + first.size() + second.size();
+  if (unread() + header.len > server_->options().limits.output_bytes) {
+    fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
+            peer_.description.c_str());
+    return Close(false);
+  }
+  const size_t at = output_.size();
+  output_.resize(at + header.len);
+  EncodeHeader(header, output_.data() + at);
+  if (!first.empty()) memcpy(output_.data() + at + kHeaderSize, first.data(), first.size());
+  if (!second.empty()) {
+    memcpy(output_.data() + at + kHeaderSize + first.size(), second.data(), second.size());
+  }
+  ScheduleFlush();
+}
+
+void Session::ScheduleFlush() {
+  if (flush_scheduled_) return;
+  // Once the turn's work is done, so that a call's COPYOUT and its response go out together.
+  flush_scheduled_ = true;
+  server_->loop()->Defer([this, alive = alive_] {
+    if (!*alive) return;
+    flush_scheduled_ = false;
+    if (!closed_ && !Flush()) Close(false);
+  });
+}
+
+bool Session::Flush() {
+  while (output_begin_ < output_.size()) {
+    iovec iov{output_.data() + output_begin_, output_.size() - output_begin_};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr msg{};
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    const bool with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
+    if (with_fd) {
+      memset(control, 0, sizeof control);
+      msg.msg_control = control;
+      msg.msg_controllen = sizeof control;
+      cmsghdr* c = CMSG_FIRSTHDR(&msg);
+      c->cmsg_level = SOL_SOCKET;
+      c->cmsg_type = SCM_RIGHTS;
+      c->cmsg_len = CMSG_LEN(sizeof(int));
+      const int fd = output_fds_.front().fd.get();
+      memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
+    // frame are the most that this message may carry.
+    const size_t next = with_fd ? 1 : 0;
+    if (output_fds_.size() > next) {
+      iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
+    }
+    const ssize_t n = sendmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return false;
+      break;
+    }
+    if (with_fd) output_fds_.pop_front();
+    output_begin_ += n;
+    output_position_ += n;
+    bytes_moved_ += n;
+    server_->counters().bytes_out += n;
+  }
+  if (output_begin_ == output_.size()) {
+    output_.clear();
+    output_begin_ = 0;
+    if (output_.capacity() > kOutputKept) output_.shrink_to_fit();
+  } else if (output_begin_ > output_.size() / 2) {
+    output_.erase(output_.begin(), output_.begin() + static_cast<ptrdiff_t>(output_begin_));
+    output_begin_ = 0;
+  }
+  UpdateEvents();
+  GrantOutput();
+  return true;
+}
+
+bool Session::HasOutputRoom() const {
+  return unread() <= server_->options().limits.output_bytes / 2;
+}
+
+void Session::GrantOutput() {
+  if (output_queue_.empty() || grant_scheduled_ || !HasOutputRoom()) return;
+  grant_scheduled_ = true;
+  server_->loop()->After(EventLoop::Clock::duration::zero(), [this, alive = alive_] {
+    if (!*alive) return;
+    grant_scheduled_ = false;
+    if (!output_queue_.empty() && HasOutputRoom()) {
+      SessionCall* const call = output_queue_.front();
+      output_queue_.pop_front();
+      call->TellOutputRoom();
+    }
+    GrantOutput();
+  });
+}
+
+void Session::UpdateEvents() {
+  if (closed_) return;
+  // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
+  // answer, and reads no output before that is gone.
+  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
+  if (events == watched_events_) return;
+  watched_events_ = events;
+  (void)server_->loop()->Rewatch(socket_.get(), events, this);
+}
+
+}  // namespace rump
