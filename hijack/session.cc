@@ -8,6 +8,7 @@
 #include "hijack/process_page.h"
 #include "hijack/real.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
@@ -99,10 +100,13 @@ long Session::Fork() {
   const long pid = KernelResult(real.fork());
   if (!copied) return pid;
   if (pid == 0) {
-    // A fork handler of the program may have connected already, as a new process.
-    connection_.Abandon();
+    // The parent's, or one that a fork handler of the program has made already. Closed at last: as
+    // long as the parent's is open the server keeps the copy, even if the parent is gone.
+    const int inherited = connection_.fd();
+    connection_.Forget();
     process_page().connected =
         connection_.Open(server_->endpoint) == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+    if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
     if (canceller.Open(server_->endpoint) == 0) canceller.Fork(cookie, /*cancel=*/true);

@@ -18,6 +18,8 @@
 struct rumpclient_fork {
   rump::PreforkCookie cookie;
 };
+// Its plain name is the function's from there on.
+using ForkHandle = struct rumpclient_fork;
 
 namespace rump::client {
 namespace {
@@ -89,24 +91,24 @@ RUMPCLIENT_EXPORT pid_t rumpclient_vfork() {
   return rump::client::process.Fork(&rump::client::WaitingFork);
 }
 
-RUMPCLIENT_EXPORT struct rumpclient_fork* rumpclient_prefork() {
-  auto* const fork = static_cast<struct rumpclient_fork*>(malloc(sizeof(rump::PreforkCookie)));
+RUMPCLIENT_EXPORT ForkHandle* rumpclient_prefork() {
+  auto* const fork = static_cast<ForkHandle*>(malloc(sizeof(ForkHandle)));
   if (fork == nullptr) return nullptr;
   if (rump::client::Result(rump::client::process.Prefork(&fork->cookie)) == 0) return fork;
   free(fork);
   return nullptr;
 }
 
-RUMPCLIENT_EXPORT int rumpclient_fork_init(struct rumpclient_fork* fork) {
+RUMPCLIENT_EXPORT int rumpclient_fork_init(ForkHandle* fork) {
   return rump::client::Result(rump::client::process.Claim(fork->cookie));
 }
 
-RUMPCLIENT_EXPORT void rumpclient_fork_cancel(struct rumpclient_fork* fork) {
+RUMPCLIENT_EXPORT void rumpclient_fork_cancel(ForkHandle* fork) {
   rump::client::process.CancelFork(fork->cookie);
   free(fork);
 }
 
-RUMPCLIENT_EXPORT void rumpclient_fork_vparent(struct rumpclient_fork*) {
+RUMPCLIENT_EXPORT void rumpclient_fork_vparent(ForkHandle*) {
   rump::client::process.ForgetSharingChild();
 }
 

@@ -36,12 +36,14 @@ void Close(int fd) { RawSyscall(SYS_close, fd); }
 // Moves `fd` to kHighFd or above, or to the highest number that the limits allow. Returns the new
 // descriptor, or -errno; `fd` is closed either way.
 long MoveHigh(int fd) {
-  rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
-  RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
-  long moved = -EMFILE;
-  long lowest = static_cast<long>(std::min<rlim_t>(kHighFd + 1, limit.rlim_cur)) - 1;
-  for (; moved < 0 && lowest >= kLowestFd; --lowest) {
-    moved = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest);
+  long moved = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, kHighFd);
+  if (moved < 0) {
+    rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    RawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+    long lowest = static_cast<long>(std::min<rlim_t>(kHighFd + 1, limit.rlim_cur)) - 1;
+    for (; moved < 0 && lowest >= kLowestFd; --lowest) {
+      moved = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest);
+    }
   }
   Close(fd);
   return moved;

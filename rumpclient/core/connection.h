@@ -87,7 +87,7 @@ class Connection {
   // Closes the descriptor and forgets all state, calls of other threads included. For the child of
   // a fork, where those threads do not exist.
   void Abandon();
-  // The same without closing: the descriptor is another process's.
+  // The same without closing: the descriptor is another process's, or the caller closes it.
   void Forget();
 
   // Moves the descriptor to another number, close-on-exec, and frees the one it has: for a program

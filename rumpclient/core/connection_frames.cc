@@ -343,7 +343,7 @@ long Connection::ReceiveSome(void* extra, size_t extra_size) {
 long Connection::Receive(void* extra, size_t extra_size) {
   if (begin_ == end_) begin_ = end_ = 0;
   iovec parts[2] = {{extra, extra_size}, {buffer_ + end_, kReceiveBuffer - end_}};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxQueuedFds * sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxQueuedFds * sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
