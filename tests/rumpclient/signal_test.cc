@@ -381,6 +381,42 @@ TEST(SignalTest, WithoutTheExtensionTheCallGoesOn) {
   ExpectGoodEnd(pid);
 }
 
+// What is sent to the process ends the call of the one thread that runs the handler.
+TEST(SignalTest, EndsOneThreadsCall) {
+  TestServer server;
+  RunProgram(server, [] {
+    constexpr int kThreads = 4;
+    constexpr int kRounds = 50;
+    Handle(
+        SIGUSR1, [](int) {}, 0);
+    RumpPipe pipe;
+    std::atomic<int> ended{0};
+    std::atomic<int> read{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        char c;
+        while (rump_sys_read(pipe.reader, &c, 1) == -1 && errno == EINTR) ended.fetch_add(1);
+        read.fetch_add(1);
+      });
+    }
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    ASSERT_EQ(0, pthread_sigmask(SIG_BLOCK, &signals, nullptr));
+    for (int round = 1; round <= kRounds; ++round) {
+      AwaitCallsInFlight(kThreads);
+      EXPECT_EQ(0, kill(getpid(), SIGUSR1));
+      while (ended < round) sched_yield();
+    }
+    AwaitCallsInFlight(kThreads);
+    EXPECT_EQ(kThreads, rump_sys_write(pipe.writer, "abcd", kThreads));
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(kRounds, ended);
+    EXPECT_EQ(kThreads, read);
+  });
+}
+
 // What the server leaves undone must not keep a program from being ended.
 class StallTest : public testing::TestWithParam<bool> {};
 
