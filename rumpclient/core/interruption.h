@@ -37,8 +37,8 @@ bool IsNeverRestarted(uint32_t number);
 SignalSet WithoutHandler();
 
 // Those of `signals` that wait for this thread to unblock them. They are its own from then on: one
-// that was sent to the process would else be seen by each of its threads, of which only one runs the
-// handler. All signals are blocked.
+// that was sent to the process would else be seen by each of its threads, of which only one runs
+// the handler. All signals are blocked.
 SignalSet ClaimPending(SignalSet signals);
 
 }  // namespace rump::client
