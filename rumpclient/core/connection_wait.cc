@@ -106,7 +106,7 @@ void Connection::WaitWithSignals(void* arg) {
   const SignalSet mask = pending->interruption->mask;
   const uint32_t number = pending->memory != nullptr ? pending->call->number : kNoNumber;
   // Those that came while they were blocked are not lost on the call.
-  const SignalSet arrived = PendingSignals() & ~mask;
+  const SignalSet arrived = ClaimPending(~mask);
   const bool ends = arrived != 0 && EndsCall(arrived, number);
   const __kernel_timespec* const timeout = IsNeverRestarted(number) ? &pending->patience : nullptr;
   SetSignalMask(mask);

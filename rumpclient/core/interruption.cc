@@ -1,5 +1,6 @@
 #include "rumpclient/core/interruption.h"
 
+#include <linux/time_types.h>
 #include <signal.h>
 
 namespace rump::client {
@@ -19,6 +20,9 @@ constexpr uint64_t kDefault = 0;
 constexpr uint64_t kIgnore = 1;
 
 constexpr SignalSet Bit(int signo) { return SignalSet{1} << (signo - 1); }
+
+// Sent to threads only, by libc.
+constexpr SignalSet kOfLibc = Bit(32) | Bit(33);
 
 KernelSigaction ActionOf(int signo) {
   KernelSigaction action = {};
@@ -68,9 +72,24 @@ SignalSet WithoutHandler() {
   return without;
 }
 
-SignalSet PendingSignals() {
+SignalSet ClaimPending(SignalSet signals) {
   SignalSet pending = 0;
   RawSyscall(SYS_rt_sigpending, &pending, sizeof pending);
+  pending &= signals;
+  if (pending == 0) return 0;
+  const long pid = RawSyscall(SYS_getpid);
+  const long tid = RawSyscall(SYS_gettid);
+  for (int signo = 1; signo <= kSignals; ++signo) {
+    const SignalSet one = Bit(signo);
+    if ((pending & one) == 0 || (kOfLibc & one) != 0) continue;
+    constexpr __kernel_timespec kAtOnce = {0, 0};
+    siginfo_t info;
+    if (RawSyscall(SYS_rt_sigtimedwait, &one, &info, &kAtOnce, sizeof one) != signo) {
+      pending &= ~one;
+    } else if (RawSyscall(SYS_rt_tgsigqueueinfo, pid, tid, signo, &info) != 0) {
+      RawSyscall(SYS_tgkill, pid, tid, signo);
+    }
+  }
   return pending;
 }
 

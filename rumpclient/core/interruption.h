@@ -36,8 +36,10 @@ bool IsNeverRestarted(uint32_t number);
 // Those that have no handler, so that they end or stop the program, or do nothing.
 SignalSet WithoutHandler();
 
-// What waits for the thread to unblock it.
-SignalSet PendingSignals();
+// Those of `signals` that wait for this thread to unblock them. They are its own from then on: one
+// that was sent to the process would else be seen by each of its threads, of which only one runs
+// the handler. All signals are blocked.
+SignalSet ClaimPending(SignalSet signals);
 
 }  // namespace rump::client
 

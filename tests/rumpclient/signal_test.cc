@@ -40,13 +40,6 @@ void CountAndCall(int) {
   errno = saved;
 }
 
-void Handle(int signo, void (*handler)(int), int flags) {
-  struct sigaction action = {};
-  action.sa_handler = handler;
-  action.sa_flags = flags;
-  ASSERT_EQ(0, sigaction(signo, &action, nullptr));
-}
-
 // A thread in one call: `call` returns what the system call did, and sees errno.
 class Caller {
  public:
@@ -381,6 +374,42 @@ TEST(SignalTest, WithoutTheExtensionTheCallGoesOn) {
   ExpectGoodEnd(pid);
 }
 
+// What is sent to the process ends the call of the one thread that runs the handler.
+TEST(SignalTest, EndsOneThreadsCall) {
+  TestServer server;
+  RunProgram(server, [] {
+    constexpr int kThreads = 4;
+    constexpr int kRounds = 50;
+    Handle(
+        SIGUSR1, [](int) {}, 0);
+    RumpPipe pipe;
+    std::atomic<int> ended{0};
+    std::atomic<int> read{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        char c;
+        while (rump_sys_read(pipe.reader, &c, 1) == -1 && errno == EINTR) ended.fetch_add(1);
+        read.fetch_add(1);
+      });
+    }
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    ASSERT_EQ(0, pthread_sigmask(SIG_BLOCK, &signals, nullptr));
+    for (int round = 1; round <= kRounds; ++round) {
+      AwaitCallsInFlight(kThreads);
+      EXPECT_EQ(0, kill(getpid(), SIGUSR1));
+      while (ended < round) sched_yield();
+    }
+    AwaitCallsInFlight(kThreads);
+    EXPECT_EQ(kThreads, rump_sys_write(pipe.writer, "abcd", kThreads));
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(kRounds, ended);
+    EXPECT_EQ(kThreads, read);
+  });
+}
+
 // What the server leaves undone must not keep a program from being ended.
 class StallTest : public testing::TestWithParam<bool> {};
 
@@ -464,99 +493,6 @@ TEST(SignalTest, ServersSignalEndsOrRestarts) {
         caller.ExpectResult(1);
       }
     }
-  });
-}
-
-// Repeats what a handler ended.
-template <typename Function>
-ssize_t Uninterrupted(Function call) {
-  ssize_t result;
-  do {
-    result = call();
-  } while (result == -1 && errno == EINTR);
-  return result;
-}
-
-// A pipe's round trip and a getpid, again and again.
-void MixedCalls(int calls, std::atomic<int>* failures) {
-  RumpPipe pipe;
-  const pid_t pid = rump_sys_getpid();
-  for (int i = 0; i < calls; i += 3) {
-    const uint64_t out = static_cast<uint64_t>(i) << 20 | static_cast<uint64_t>(pipe.reader);
-    uint64_t in = 0;
-    const ssize_t sent =
-        Uninterrupted([&] { return rump_sys_write(pipe.writer, &out, sizeof out); });
-    const ssize_t got = Uninterrupted([&] { return rump_sys_read(pipe.reader, &in, sizeof in); });
-    if (sent != sizeof out || got != sizeof in || in != out) failures->fetch_add(1);
-    if (rump_sys_getpid() != pid) failures->fetch_add(1);
-  }
-  rump_sys_close(pipe.reader);
-  rump_sys_close(pipe.writer);
-}
-
-class TimerTest : public testing::TestWithParam<int> {};
-
-INSTANTIATE_TEST_SUITE_P(Flags, TimerTest, testing::Values(SA_RESTART, 0));
-
-TEST_P(TimerTest, ThreadsCall) {
-  TestServer server;
-  RunProgram(server, [] {
-    constexpr int kThreads = 8;
-    constexpr int kCalls = 10'000;
-    Handle(SIGALRM, &CountAndCall, GetParam());
-    const itimerval every = {{0, 10'000}, {0, 10'000}};
-    ASSERT_EQ(0, setitimer(ITIMER_REAL, &every, nullptr));
-    std::atomic<int> failures{0};
-    std::vector<std::thread> threads;
-    for (int i = 0; i < kThreads; ++i) {
-      threads.emplace_back([&] { MixedCalls(kCalls, &failures); });
-    }
-    for (std::thread& thread : threads) thread.join();
-    const itimerval never = {};
-    ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, nullptr));
-    EXPECT_EQ(0, failures);
-    EXPECT_GT(handled, 0);
-    EXPECT_EQ(rump_sys_getpid(), handlers_pid);
-  });
-}
-
-// Threads that block, are signalled and are cancelled, beside others that call: none of them is
-// lost, and none of their calls.
-TEST(SignalTest, Storm) {
-  TestServer server;
-  RunProgram(server, [] {
-    constexpr int kRounds = 40;
-    constexpr int kBlocked = 6;
-    Handle(SIGUSR1, &CountAndCall, 0);
-    Handle(SIGUSR2, &CountAndCall, SA_RESTART);
-    std::atomic<int> failures{0};
-    std::thread caller([&] { MixedCalls(20'000, &failures); });
-    RumpPipe pipe;
-    for (int round = 0; round < kRounds; ++round) {
-      std::vector<pthread_t> threads(kBlocked);
-      for (pthread_t& thread : threads) {
-        ASSERT_EQ(0, pthread_create(
-                         &thread, nullptr,
-                         [](void* ends) -> void* {
-                           char c;
-                           for (;;) rump_sys_read(static_cast<RumpPipe*>(ends)->reader, &c, 1);
-                         },
-                         &pipe));
-      }
-      for (int i = 0; i < 10; ++i) {
-        for (const pthread_t thread : threads) {
-          pthread_kill(thread, (i + round) % 3 == 0 ? SIGUSR1 : SIGUSR2);
-        }
-        EXPECT_LT(0, rump_sys_getpid());
-      }
-      for (const pthread_t thread : threads) {
-        EXPECT_EQ(0, pthread_cancel(thread));
-        EXPECT_EQ(0, pthread_join(thread, nullptr));
-      }
-    }
-    caller.join();
-    EXPECT_EQ(0, failures);
-    AwaitCallsInFlight(0);
   });
 }
 

@@ -148,6 +148,13 @@ long Call(int number, std::initializer_list<uint64_t> args) {
   return error != 0 ? -error : retval[0];
 }
 
+void Handle(int signo, void (*handler)(int), int flags) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  ASSERT_EQ(0, sigaction(signo, &action, nullptr));
+}
+
 RumpPipe::RumpPipe() {
   int ends[2] = {-1, -1};
   EXPECT_EQ(0, rump_sys_pipe(ends)) << strerror(errno);

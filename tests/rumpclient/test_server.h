@@ -51,6 +51,9 @@ int CountProcesses();
 // A system call of the server's: its value, or -errno.
 long Call(int number, std::initializer_list<uint64_t> args);
 
+// sigaction(2) without a mask.
+void Handle(int signo, void (*handler)(int), int flags);
+
 struct RumpPipe {
   RumpPipe();  // read end, write end
   int reader = -1;

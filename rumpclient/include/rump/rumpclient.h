@@ -5,12 +5,12 @@
  *
  * Threads: all functions may be called from any thread, and calls run in parallel.
  *
- * Signals: handlers run while a call waits in the server, and may make system calls there. A handler
- * without SA_RESTART ends the call that it interrupted with EINTR; with SA_RESTART the call goes on,
- * unless signal(7) has it among those that are never restarted. (A server without the extension
- * "cancel" cannot be interrupted: the handler runs, and the call goes on.) A handler must not leave
- * a call with longjmp(3), nor call the functions of this header but rumpclient_syscall(). A thread
- * can be cancelled with pthread_cancel(3) while a call waits in the server.
+ * Signals: handlers run while a call waits in the server, and may make system calls there. A
+ * handler without SA_RESTART ends the call that it interrupted with EINTR; with SA_RESTART the call
+ * goes on, unless signal(7) has it among those that are never restarted. (A server without the
+ * extension "cancel" cannot be interrupted: the handler runs, and the call goes on.) A handler must
+ * not leave a call with longjmp(3), nor call the functions of this header but rumpclient_syscall().
+ * A thread can be cancelled with pthread_cancel(3) while a call waits in the server.
  */
 #ifndef RUMP_RUMPCLIENT_H_
 #define RUMP_RUMPCLIENT_H_
@@ -57,16 +57,16 @@ int rumpclient_init(void);
 int rumpclient_syscall(int num, const void *sysarg, size_t argsize, long *retval);
 
 /*
- * fork(2) here and in the server: the child is a new process there, too, with copies of its parent's
- * descriptors. -1 with errno if either fork failed; ENOTCONN without a connection. A child that the
- * server refuses prints a line and exits with 1. A child of plain fork(2) has no connection: its
- * calls fail with ENOTCONN until it calls rumpclient_init().
+ * fork(2) here and in the server: the child is a new process there, too, with copies of its
+ * parent's descriptors. -1 with errno if either fork failed; ENOTCONN without a connection. A child
+ * that the server refuses prints a line and exits with 1. A child of plain fork(2) has no
+ * connection: its calls fail with ENOTCONN until it calls rumpclient_init().
  */
 pid_t rumpclient_fork(void);
 
 /*
- * The same as vfork(2): the parent goes on when the child has called rumpclient_exec(), execve(2) or
- * _exit(2). Unlike there, the child works on a copy of its parent's memory.
+ * The same as vfork(2): the parent goes on when the child has called rumpclient_exec(), execve(2)
+ * or _exit(2). Unlike there, the child works on a copy of its parent's memory.
  */
 pid_t rumpclient_vfork(void);
 
