@@ -92,7 +92,8 @@ class Process {
   bool in_sharing_child() const;
 
   Page* page_ = nullptr;
-  Connection connections_[2];
+  // No call of this library's wants a descriptor of the host's.
+  Connection connections_[2] = {Connection(/*takes_fds=*/false), Connection(/*takes_fds=*/false)};
   std::atomic<uint32_t> active_{0};
   Endpoint endpoint_;
   std::atomic<time_t> retry_{0};

@@ -34,7 +34,8 @@ namespace rump::client {
 
 class Connection {
  public:
-  constexpr Connection() = default;
+  // Descriptors that the server sends along are lost where `takes_fds` is false, which is faster.
+  constexpr explicit Connection(bool takes_fds = true) : takes_fds_(takes_fds) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -140,6 +141,8 @@ class Connection {
   Pending* FindMemory(const CopyPayload& range, Access access);
   void EndServing(Pending* pending);
 
+  // One send of a request with a short payload. Bytes sent, 0 if it failed.
+  size_t SendShort(const FrameHeader& header, const void* payload) const;
   // One frame, whole: other threads' frames come before or behind it. 0 or -errno; after any error
   // but EFAULT the stream cannot be used. EFAULT: the last part of the frame is memory that cannot
   // be read, and an empty or zero-filled part was sent in its place. While the socket is full, the
@@ -180,6 +183,7 @@ class Connection {
 
   std::atomic<int> fd_{-1};
   uint32_t extensions_ = 0;
+  const bool takes_fds_;
   bool linux_abi_ = false;  // the table of system calls describes what the server executes
   std::atomic<uint64_t> next_reqno_{1};
   FutexLock send_lock_;  // held for a frame; the descriptor is closed under it

@@ -18,6 +18,8 @@ namespace rump::client {
 namespace {
 
 constexpr int kMaxSignal = 64;
+// The longest payload of a request that is sent by one copy: arguments, command names.
+constexpr size_t kShortPayload = 64;
 
 size_t ResponsePayloadSize(FrameType type) {
   switch (type) {
@@ -57,6 +59,14 @@ long Connection::WaitFor(short events, const Interruption* interruption) const {
   return RawSyscall(SYS_ppoll, &socket, 1, nullptr, &mask, sizeof mask);
 }
 
+size_t Connection::SendShort(const FrameHeader& header, const void* payload) const {
+  std::byte frame[kHeaderSize + kShortPayload];
+  memcpy(frame, &header, kHeaderSize);
+  if (header.len > kHeaderSize) memcpy(frame + kHeaderSize, payload, header.len - kHeaderSize);
+  const long n = RawSyscall(SYS_sendto, fd(), frame, header.len, MSG_NOSIGNAL, nullptr, 0);
+  return n > 0 ? static_cast<size_t>(n) : 0;
+}
+
 long Connection::Send(FrameHeader header, const void* payload, size_t payload_size,
                       const Interruption* interruption, int send_fd) {
   static constexpr char kZeros[256] = {};
@@ -65,7 +75,12 @@ long Connection::Send(FrameHeader header, const void* payload, size_t payload_si
   if (fd < 0) return -ENOTCONN;
   header.len = kHeaderSize + payload_size;
   bool fault = false;
-  for (size_t sent = 0; sent < header.len;) {
+  size_t sent = 0;
+  // The payload of a request is the library's own memory. What fails is tried again the long way.
+  if (header.cls == FrameClass::kRequest && payload_size <= kShortPayload && send_fd < 0) {
+    sent = SendShort(header, payload);
+  }
+  while (sent < header.len) {
     iovec parts[2];
     size_t count = 0;
     if (sent < kHeaderSize) {
@@ -342,6 +357,14 @@ long Connection::ReceiveSome(void* extra, size_t extra_size) {
 
 long Connection::Receive(void* extra, size_t extra_size) {
   if (begin_ == end_) begin_ = end_ = 0;
+  if (!takes_fds_ && extra_size == 0) {
+    long n;
+    do {
+      n = RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr, nullptr);
+    } while (n == -EINTR);
+    if (n > 0) end_ += static_cast<size_t>(n);
+    return n;
+  }
   iovec parts[2] = {{extra, extra_size}, {buffer_ + end_, kReceiveBuffer - end_}};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxQueuedFds * sizeof(int))] = {};
   msghdr message = {};
