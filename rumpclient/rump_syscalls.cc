@@ -71,7 +71,7 @@ int CallWithMask(client::Call* call, client::SignalSet mask) {
   if (const int error = client::process.Issue(call, &mask); error != 0) return error;
   if (call->error != 0 || call->retval[0] != 0) return call->error;
   // The call had no time to wait, but those that `mask` lets in have their turn.
-  const client::SignalSet arrived = client::PendingSignals() & ~mask;
+  const client::SignalSet arrived = client::ClaimPending(~mask);
   if (arrived == 0) return 0;
   const bool ends = client::EndsCall(arrived, call->number);
   client::SetSignalMask(mask);

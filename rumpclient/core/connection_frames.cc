@@ -360,7 +360,8 @@ long Connection::Receive(void* extra, size_t extra_size) {
   if (!takes_fds_ && extra_size == 0) {
     long n;
     do {
-      n = RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr, nullptr);
+      n = RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr,
+                     nullptr);
     } while (n == -EINTR);
     if (n > 0) end_ += static_cast<size_t>(n);
     return n;
