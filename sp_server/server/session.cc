@@ -26,7 +26,7 @@ Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
     : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
   const std::span<const std::byte> banner = std::as_bytes(std::span(server_->banner()));
   output_.insert(output_.end(), banner.begin(), banner.end());
-  watched_events_ = EPOLLIN;
+  watched_events_ = kInputEvents;
   if (!server_->loop()->Watch(socket_.get(), watched_events_, this).ok() || !Flush()) {
     Close(false);
   }
@@ -65,16 +65,20 @@ void Session::Close(bool drain) {
 
 void Session::OnEvents(uint32_t events) {
   if ((events & EPOLLOUT) != 0 && !Flush()) return Close(false);
-  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !Receive()) Close(true);
+  constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+  if ((events & (EPOLLIN | kEnd)) != 0 && !Receive((events & kEnd) != 0)) Close(true);
 }
 
-bool Session::Receive() {
+bool Session::Receive(bool at_end) {
   const std::span<std::byte> buffer =
       input_.empty() ? server_->input_buffer() : std::span(input_).subspan(input_size_);
   std::vector<UniqueFd> fds;
   const ssize_t n = ReceiveWithFds(socket_.get(), buffer, &fds);
-  if (n < 0) return errno == EAGAIN || errno == EINTR;
-  if (n == 0) return false;
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return false;
+  // Events are edges: what one receive may have left has to be asked for.
+  const bool more = at_end || !fds.empty() || n == std::ssize(buffer) || (n < 0 && errno == EINTR);
+  if (more) (void)server_->loop()->Rewatch(socket_.get(), watched_events_, this);
+  if (n < 0) return true;
   bytes_moved_ += n;
   server_->counters().bytes_in += n;
   if (!KeepFds(std::move(fds), input_position_ + input_size_ + n - 1)) return false;

@@ -59,6 +59,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   };
   // By the reqno that the client gave. It need not be unique: that harms the client alone.
   using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
+  // Edges: to be told again of what is known costs epoll a look at the socket in every turn.
+  static constexpr uint32_t kInputEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
   // A descriptor that goes with the byte at `position` of the output or of the input, counted from
   // the first ever.
   struct PendingFd {
@@ -69,7 +71,7 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   void OnEvents(uint32_t events) override;
   void OnLate() override;
   // Each of these returns false when the connection must end (once its output is written).
-  bool Receive();
+  bool Receive(bool at_end);
   // Keeps descriptors for the frame that they belong to, the one with the input's byte `last`.
   bool KeepFds(std::vector<UniqueFd> fds, uint64_t last);
   // The first one that came with the input up to the end of the frame just parsed.

@@ -129,7 +129,7 @@ void Session::UpdateEvents() {
   if (closed_) return;
   // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
   // answer, and reads no output before that is gone.
-  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
+  const uint32_t events = kInputEvents | (unread() > 0 ? EPOLLOUT : 0U);
   if (events == watched_events_) return;
   watched_events_ = events;
   (void)server_->loop()->Rewatch(socket_.get(), events, this);
