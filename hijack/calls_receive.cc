@@ -6,8 +6,8 @@
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
-#include "hijack/signal_block.h"
 #include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 namespace {
@@ -35,7 +35,7 @@ long RequestReceive(const HijackedFd& hijacked, msghdr* msg, int flags) {
 // One try at the byte that says that something is queued, and if it is there (*queued) at the
 // queue. Nobody who is cancelled or leaves by siglongjmp(3) may take the byte alone with him.
 long TakeDatagram(const HijackedFd& hijacked, msghdr* msg, int flags, int look, bool* queued) {
-  const SignalBlock block;
+  const client::SignalBlock block;
   char byte;
   const long r =
       RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_DONTWAIT | look, nullptr, nullptr);

@@ -7,8 +7,9 @@
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
-#include "hijack/signal_block.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 
@@ -49,7 +50,7 @@ long Session::Issue(client::Call* call) {
 
 long Session::Request(int fd, uint64_t object, uint32_t number,
                       std::initializer_list<uint64_t> arguments) {
-  const SignalBlock block;
+  const client::SignalBlock block;
   client::Call call;
   call.number = number;
   call.args[call.nargs++] = object;
@@ -68,7 +69,7 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
 }
 
 long Session::NewSocket(int domain, int type, int protocol) {
-  const SignalBlock block;
+  const client::SignalBlock block;
   client::Call call;
   call.number = kSysHostSocket;
   call.nargs = 3;
@@ -93,7 +94,7 @@ long Session::Fork() {
     if (pid == 0) OwnMemory();
     return pid;
   }
-  const SignalBlock block;
+  const client::SignalBlock block;
   PreforkCookie cookie;
   bool copied;
   {
@@ -105,10 +106,13 @@ long Session::Fork() {
   if (pid == 0) OwnMemory();
   if (!copied) return pid;
   if (pid == 0) {
-    // A fork handler of the program may have connected already, as a new process.
-    connection_.Abandon();
+    // The parent's, or one that a fork handler of the program has made already. Closed at last: as
+    // long as the parent's is open the server keeps the copy, even if the parent is gone.
+    const int inherited = connection_.fd();
+    connection_.Forget();
     process_page().connected =
         connection_.Open(server_->endpoint) == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+    if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
     if (canceller.Open(server_->endpoint) == 0) canceller.Fork(cookie, /*cancel=*/true);
@@ -166,7 +170,7 @@ void Session::ComplainOnce(int error) {
 }
 
 long Session::MoveFd() {
-  const SignalBlock block;
+  const client::SignalBlock block;
   return connection_.MoveFd();
 }
 

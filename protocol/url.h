@@ -34,7 +34,7 @@ struct Endpoint {
     sockaddr_in6 in6;
   };
   socklen_t len = 0;
-  Endpoint() : un{} {}
+  constexpr Endpoint() : un{} {}
   bool is_unix() const { return any.sa_family == AF_UNIX; }
 };
 

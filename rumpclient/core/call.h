@@ -19,6 +19,8 @@ struct Call {
   // caller's), or -1.
   bool wants_fd = false;
   int received_fd = -1;
+  // Whether the request left, or may have.
+  bool sent = false;
   // The outcome, once Connection::Issue returned 0.
   int error = 0;  // errno of the call, 0 for success
   uint64_t retval[2] = {};

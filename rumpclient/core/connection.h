@@ -7,6 +7,11 @@
 // Any number of threads may have calls in flight. One of them at a time reads the socket and serves
 // COPYIN, COPYOUT and RAISE for all; the others sleep on a futex until they are handed their answer
 // or the reader's role.
+//
+// Handlers of signals may interrupt a call where it waits, and only there, and make calls of their
+// own: the caller blocks all signals, and Issue lets them in by an Interruption. The reader waits
+// for the next frame without taking anything from the socket, so that a handler's call can take
+// over the role of the call below it.
 #ifndef RUMPCLIENT_CORE_CONNECTION_H_
 #define RUMPCLIENT_CORE_CONNECTION_H_
 
@@ -23,12 +28,14 @@
 #include "rumpclient/core/call.h"
 #include "rumpclient/core/call_memory.h"
 #include "rumpclient/core/futex.h"
+#include "rumpclient/core/interruption.h"
 
 namespace rump::client {
 
 class Connection {
  public:
-  constexpr Connection() = default;
+  // Descriptors that the server sends along are lost where `takes_fds` is false, which is faster.
+  constexpr explicit Connection(bool takes_fds = true) : takes_fds_(takes_fds) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -40,26 +47,52 @@ class Connection {
 
   // The handshakes, each after Open: 0 or -errno (the wire's error or the handshake's own).
   long Guest(std::string_view command);
-  // Claims the process that `cookie` names; with `cancel` drops it, and the connection is closed.
+  // Claims the process that `cookie` names; with `cancel` drops it, and the connection is closed
+  // when the server has done so.
   long Fork(const PreforkCookie& cookie, bool cancel);
   // Renames the process after an exec; drains its other calls.
   long Exec(std::string_view command);
 
   // Forks the process in the server at this moment: *cookie claims the copy. 0 or -errno.
-  long Prefork(PreforkCookie* cookie);
+  // `interruption`: as of Issue, but handlers do not end the request.
+  long Prefork(PreforkCookie* cookie, Interruption* interruption = nullptr);
 
   // Sends `call` and waits for its answer, serving the server's requests meanwhile. 0: call->error
   // and call->retval are valid. -ENOTCONN: the connection is lost or was never open.
   // The server can read and write only memory that some call in flight was given, by the table of
   // system calls.
-  long Issue(Call* call);
+  // The caller has blocked all signals; with `interruption`, a wait that is not short lets them in.
+  // Then a handler without SA_RESTART makes the server end the call, if it has the extension
+  // "cancel"; the call is issued again if signals that the server raised ended it whose handlers
+  // have SA_RESTART.
+  long Issue(Call* call, Interruption* interruption = nullptr);
+
+  // exec(2) keeps the connection. Suspend waits until no frame is on its way through this process
+  // and keeps all threads from sending and receiving, so that the program that comes next finds the
+  // stream at the start of a frame; Resume ends that, when there is no next program. Between the
+  // two, only functions that touch no frame may be called. False: the connection is lost.
+  bool Suspend();
+  void Resume();
+  // Whether the descriptor is closed by an exec.
+  void SetCloseOnExec(bool on);
+  // What the next program has to know, and takes the connection over with.
+  struct Inheritance {
+    int fd = -1;
+    uint32_t extensions = 0;
+    bool linux_abi = false;
+  };
+  Inheritance inheritance() const { return {fd(), extensions_, linux_abi_}; }
+  // In place of Open, to be followed by Exec. 0 or -errno: EALREADY, ENOTSOCK.
+  long Adopt(const Inheritance& inherited);
 
   // Closes the descriptor and forgets all state, calls of other threads included. For the child of
   // a fork, where those threads do not exist.
   void Abandon();
+  // The same without closing: the descriptor is another process's, or the caller closes it.
+  void Forget();
 
   // Moves the descriptor to another number, close-on-exec, and frees the one it has: for a program
-  // that wants that number. 0 or -errno (EBADF if not open). Waits for calls in flight.
+  // that wants that number. 0 or -errno (EBADF if not open). Waits for a frame that is being read.
   long MoveFd();
 
   // True from Open until the connection is lost.
@@ -70,8 +103,6 @@ class Connection {
   uint32_t extensions() const { return extensions_; }
 
  private:
-  // A request that waits for its response. Lives on the requester's stack, in list_ from before it
-  // is sent until the reader completes it; the reader may use it without the lock meanwhile.
   struct Pending;
 
   static constexpr size_t kReceiveBuffer = 8192;
@@ -80,57 +111,92 @@ class Connection {
   static constexpr uint64_t kMaxAnonymousMemory = uint64_t{1} << 30;
 
   long ReadBanner();
+  void Reset();
+  // Waits for the server to close, as it does when it has done what it does not answer.
+  void AwaitEnd();
 
   // Sends the request and waits for its response. 0, or -ENOTCONN, or for a response of class
   // ERROR its -errno.
   long Transact(Pending* pending, uint32_t u, const void* payload, size_t payload_size,
                 int send_fd = -1);
   void Await(Pending* pending);
+  static void WaitWithSignals(void* pending);
+  static void DropCancelled(void* pending);
+  // Under lock_, the second and third but for their waits.
+  bool MayRead(const Pending& pending) const;
+  void ReadOnce(Pending* pending);
+  void Sleep(Pending* pending, bool* patient);
+  void Interrupt(Pending* pending);
+  void ReleaseRole(Pending* pending);
+  void Unlink(Pending* pending);
+
+  void LetSignalsIn(Pending* pending);
+  void SendCancel(const Pending& pending);
   void Complete(Pending* pending, long result);
   void GiveFd(Call* call);
   size_t CountWantedFds() const;  // under lock_
   void KeepFds(size_t most);
   void Lose();
-  void RaiseSignals();
+  bool RestartsCall(const Pending& pending) const;
   Pending* FindMemory(const CopyPayload& range, Access access);
+  void EndServing(Pending* pending);
 
+  // One send of a request with a short payload. Bytes sent, 0 if it failed.
+  size_t SendShort(const FrameHeader& header, const void* payload) const;
   // One frame, whole: other threads' frames come before or behind it. 0 or -errno; after any error
   // but EFAULT the stream cannot be used. EFAULT: the last part of the frame is memory that cannot
-  // be read, and an empty or zero-filled part was sent in its place.
-  long Send(FrameHeader header, const void* payload, size_t payload_size, int send_fd = -1);
+  // be read, and an empty or zero-filled part was sent in its place. While the socket is full, the
+  // signals that `interruption` lets in and that have no handler end or stop the program.
+  long Send(FrameHeader header, const void* payload, size_t payload_size,
+            const Interruption* interruption, int send_fd = -1);
+  long WaitFor(short events, const Interruption* interruption) const;
 
-  // The reader's side, for the thread that holds the role. False: the connection is lost.
-  bool ReadFrame();
+  // The reader's side, for the thread that holds the role.
+  enum class ReadResult {
+    kFrame,
+    kNothing,  // for a while, between frames, and the reader lets signals in
+    kLost,
+  };
+  ReadResult ReadFrame();
   bool ServeRequest(const FrameHeader& header);
   bool ServeCopyIn(const FrameHeader& header);
   bool ServeCopyOut(const FrameHeader& header);
+  bool CopyOut(CopyPayload range, bool* faulted);
   bool ServeAnonMmap(const FrameHeader& header);
   bool TakeResponse(const FrameHeader& header);
+  bool TakeResult(const FrameHeader& header, Pending* pending, long* result);
   // Consumes the header and the fixed part of the payload; false if the frame is too short for it.
   template <typename T>
   bool TakePayload(const FrameHeader& header, T* payload);
   // Makes `n` unread bytes (at most kReceiveBuffer) available at unread().
   bool Need(size_t n);
+  void SetTimeout(bool on);
   bool Skip(uint64_t n);
   // recvmsg into `extra` and, behind it, the empty or compacted buffer. Keeps descriptors that come
-  // along. Bytes received, 0 at the end of the stream, or -errno.
+  // along. Bytes received, 0 at the end of the stream, or -errno (EAGAIN: nothing for a while, and
+  // the reader lets signals in).
   long Receive(void* extra, size_t extra_size);
+  // The same in the middle of a frame: waits for as long as it takes.
+  long ReceiveSome(void* extra, size_t extra_size);
   const std::byte* unread() const { return buffer_ + begin_; }
   size_t unread_size() const { return end_ - begin_; }
 
   std::atomic<int> fd_{-1};
   uint32_t extensions_ = 0;
+  const bool takes_fds_;
   bool linux_abi_ = false;  // the table of system calls describes what the server executes
   std::atomic<uint64_t> next_reqno_{1};
-  std::atomic<uint64_t> raised_{0};  // signal n as bit n - 1, from RAISE
-
   FutexLock send_lock_;  // held for a frame; the descriptor is closed under it
 
-  FutexLock lock_;  // list_, reading_, and the state of what is in list_
-  Pending* list_ = nullptr;
-  bool reading_ = false;  // some thread has the reader's role
+  FutexLock lock_;             // list_, reader_, suspended_, and the state of what is in list_
+  Pending* list_ = nullptr;    // newest first
+  Pending* reader_ = nullptr;  // who has the reader's role
+  bool suspended_ = false;     // nobody may read
 
   // The reader's own.
+  const Interruption* reading_for_ = nullptr;
+  bool timeout_ = false;  // the socket's
+  SignalSet raised_ = 0;  // by RAISE, for the next call that returns
   uint64_t mapped_ = 0;
   size_t queued_fds_ = 0;
   int fds_[kMaxQueuedFds] = {};  // received, not yet handed to a call; oldest first

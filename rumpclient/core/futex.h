@@ -4,6 +4,7 @@
 #define RUMPCLIENT_CORE_FUTEX_H_
 
 #include <linux/futex.h>
+#include <linux/time_types.h>
 #include <stdint.h>
 
 #include <atomic>
@@ -12,9 +13,11 @@
 
 namespace rump::client {
 
-// Sleeps while *word is `expected`. May return early.
-inline void FutexWait(std::atomic<uint32_t>* word, uint32_t expected) {
-  RawSyscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr);
+// Sleeps while *word is `expected`, at most for `timeout` (nullptr: for ever). May return early: 0
+// or -errno. Only without a timeout is it restarted after a handler with SA_RESTART.
+inline long FutexWait(std::atomic<uint32_t>* word, uint32_t expected,
+                      const __kernel_timespec* timeout = nullptr) {
+  return RawSyscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout);
 }
 
 inline void FutexWakeOne(std::atomic<uint32_t>* word) {

@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/process.h"
@@ -40,15 +40,16 @@ class CallBuffer {
   // Makes it `size` bytes long, or kSmall if the budget has not that much. Its bytes are lost.
   void Resize(size_t size) {
     if (!memory_.Take(size)) size = CallMemory::kSmall;
-    if (size < bytes_.size()) std::vector<std::byte>().swap(bytes_);
-    bytes_.resize(size);
+    if (size != size_) bytes_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    size_ = size;
   }
-  size_t size() const { return bytes_.size(); }
-  std::span<std::byte> bytes() { return bytes_; }
+  size_t size() const { return size_; }
+  std::span<std::byte> bytes() { return {bytes_.get(), size_}; }
 
  private:
   CallMemory memory_;
-  std::vector<std::byte> bytes_;
+  std::unique_ptr<std::byte[]> bytes_;
+  size_t size_ = 0;
 };
 
 }  // namespace rump

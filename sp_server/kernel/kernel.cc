@@ -10,7 +10,7 @@
 
 namespace rump {
 namespace {
-// Processes at once; far above what sessions and preforks allow together.
+// Processes at once, waiting for their fork handshake or with a client.
 constexpr size_t kMaxProcesses = 100'000;
 constexpr Pid kMaxPid = 4'194'304;
 }  // namespace
@@ -24,10 +24,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
   ~Handle() override {
     process_->client = nullptr;
     process_->on_drained = nullptr;
-    kernel_->processes_.erase(process_->pid);
-    for (auto& [pid, other] : kernel_->processes_) {
-      if (other->ppid == process_->pid) other->ppid = kInitPid;
-    }
+    kernel_->RemoveProcess(*process_);
     InterruptAll();
     process_->fds.CloseAll();
   }
@@ -105,7 +102,14 @@ std::shared_ptr<Process> BuiltinKernel::NewProcess(std::string_view command, Pid
   process->ppid = parent;
   process->command = command;
   processes_.emplace(process->pid, process);
+  if (parent != kInitPid) processes_.at(parent)->children.insert(process->pid);
   return process;
+}
+
+void BuiltinKernel::RemoveProcess(const Process& process) {
+  for (const Pid child : process.children) processes_.at(child)->ppid = kInitPid;
+  if (process.ppid != kInitPid) processes_.at(process.ppid)->children.erase(process.pid);
+  processes_.erase(process.pid);
 }
 
 Result<std::unique_ptr<KernelProcess>> BuiltinKernel::Spawn(std::string_view command) {

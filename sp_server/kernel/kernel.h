@@ -69,6 +69,7 @@ class BuiltinKernel final : public Kernel {
  private:
   class Handle;
   std::shared_ptr<Process> NewProcess(std::string_view command, Pid parent);
+  void RemoveProcess(const Process& process);
   std::vector<ProcessReport> ReportProcesses(Pid except) const;
   StatisticsReport ReportStatistics() const;
 

@@ -96,13 +96,19 @@ void EventLoop::AddPoller(Poller* poller) { pollers_.push_back(poller); }
 
 void EventLoop::RunDeferred() {
   // What deferred work defers runs in the same turn; each round takes what was there at its start.
-  while (!deferred_.empty() || !resumable_.empty()) {
-    std::vector<std::function<void()>> deferred;
-    std::vector<std::coroutine_handle<>> resumable;
-    deferred.swap(deferred_);
-    resumable.swap(resumable_);
-    for (auto& fn : deferred) fn();
-    for (auto handle : resumable) handle.resume();
+  for (;;) {
+    while (!deferred_.empty() || !resumable_.empty()) {
+      std::vector<std::function<void()>> deferred;
+      std::vector<std::coroutine_handle<>> resumable;
+      deferred.swap(deferred_);
+      resumable.swap(resumable_);
+      for (auto& fn : deferred) fn();
+      for (auto handle : resumable) handle.resume();
+    }
+    if (late_.empty()) return;
+    LateWork* const work = late_.back();
+    late_.pop_back();
+    work->OnLate();
   }
 }
 

@@ -35,6 +35,15 @@ class EventLoop {
     ~Watcher() = default;
   };
 
+  // Gets called once in a turn that it asks for; for what often happens, since it takes no memory.
+  class LateWork {
+   public:
+    virtual void OnLate() = 0;
+
+   protected:
+    ~LateWork() = default;
+  };
+
   // Gets a turn whenever the loop has handled what was ready, before it sleeps.
   class Poller {
    public:
@@ -71,6 +80,10 @@ class EventLoop {
   void Defer(std::function<void()> fn);
   // The same for a suspended coroutine.
   void Resume(std::coroutine_handle<> handle);
+  // Calls `work` in this turn, behind all deferred functions and coroutines and what they defer.
+  // It must not be asked for again until it has been called, nor go before ForgetLate.
+  void CallLate(LateWork* work) { late_.push_back(work); }
+  void ForgetLate(LateWork* work) { std::erase(late_, work); }
 
   // Runs `fn` on the loop's thread, soon. For any thread.
   void Post(std::function<void()> fn);
@@ -116,6 +129,7 @@ class EventLoop {
   TimerId next_timer_ = 1;
   std::vector<std::function<void()>> deferred_;
   std::vector<std::coroutine_handle<>> resumable_;
+  std::vector<LateWork*> late_;
   std::vector<Poller*> pollers_;
   bool awake_ = false;
   std::mutex posted_mutex_;

@@ -36,6 +36,8 @@ constexpr size_t kQueueBytes = size_t{64} << 20;
 constexpr int kPacketsPerTurn = 512;
 // Connections kept in TIME_WAIT; the oldest go first. lwIP walks them all for every SYN.
 constexpr int kMaxTimeWait = 1024;
+// No fragment is kept for longer.
+constexpr std::chrono::seconds kFragmentLife{std::max(IP_REASS_MAXAGE, IPV6_REASS_MAXAGE) + 2};
 // RFC 8200: every link carries packets of this size.
 constexpr u32_t kMinIpv6Mtu = 1280;
 
@@ -110,6 +112,7 @@ err_t NetStack::Requeue(pbuf* packet, netif* input) {
 }
 
 void NetStack::Deliver(const QueuedPacket& queued) {
+  received_ = true;
   // The interface may have gone meanwhile.
   netif* input = netif_get_by_index(queued.input);
   if (input == nullptr) {
@@ -146,18 +149,27 @@ void NetStack::Drain(int max_packets) {
   }
 }
 
+bool NetStack::Quiet() const {
+  return queue_size_ == 0 && !received_ && fragments_gone_ && tcp_active_pcbs == nullptr &&
+         tcp_tw_pcbs == nullptr;
+}
+
 EventLoop::Clock::duration NetStack::Poll() {
+  // lwIP's timers never stop by themselves, and a loop that waits for none sleeps cheaper.
+  if (Quiet()) return EventLoop::Clock::duration::max();
   Drain(kPacketsPerTurn);
+  const auto now = EventLoop::Clock::now();
+  if (std::exchange(received_, false)) fragments_until_ = now + kFragmentLife;
+  fragments_gone_ = now >= fragments_until_;
   sys_check_timeouts();
-  LimitTimeWait();
+  LimitTimeWait(now);
   if (queue_size_ > 0) return EventLoop::Clock::duration::zero();
   const u32_t sleep = sys_timeouts_sleeptime();
   if (sleep == SYS_TIMEOUTS_SLEEPTIME_INFINITE) return EventLoop::Clock::duration::max();
   return std::chrono::milliseconds(sleep);
 }
 
-void NetStack::LimitTimeWait() {
-  const auto now = EventLoop::Clock::now();
+void NetStack::LimitTimeWait(EventLoop::Clock::time_point now) {
   if (now < next_limit_) return;
   next_limit_ = now + std::chrono::milliseconds(TCP_TMR_INTERVAL);
   tcp_pcb** rest = &tcp_tw_pcbs;  // newest first
@@ -205,6 +217,7 @@ Result<ip_addr_t> NetStack::SourceFor(const ip_addr_t& dest) const {
 }
 
 void NetStack::InputFrame(netif* wire, std::span<const std::byte> frame) {
+  received_ = true;
   if (!FrameLengthValid(frame)) return;
   pbuf* packet = pbuf_alloc(PBUF_RAW, static_cast<u16_t>(frame.size() + ETH_PAD_SIZE), PBUF_RAM);
   if (packet == nullptr) return;

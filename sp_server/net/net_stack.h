@@ -57,7 +57,9 @@ class NetStack final : public EventLoop::Poller {
   static err_t InitLoopback(netif* netif);
   static u8_t OnIcmp(void* arg, raw_pcb* pcb, pbuf* packet, const ip_addr_t* from);
   void Deliver(const QueuedPacket& queued);
-  void LimitTimeWait();
+  void LimitTimeWait(EventLoop::Clock::time_point now);
+  // Whether nothing in lwIP waits for time to pass.
+  bool Quiet() const;
 
   netif loopback_ = {};
   std::vector<QueuedPacket> queue_;  // ring
@@ -67,6 +69,10 @@ class NetStack final : public EventLoop::Poller {
   PortTable tcp_ports_;
   PortTable udp_ports_;
   EventLoop::Clock::time_point next_limit_;
+  bool received_ = false;  // something since the last turn
+  // Until then fragments of what was received may be kept.
+  EventLoop::Clock::time_point fragments_until_;
+  bool fragments_gone_ = false;  // that was over at the end of the last turn
 };
 
 // The errno for a failure of an lwIP call that is not a connection's end.

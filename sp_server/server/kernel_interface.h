@@ -110,7 +110,7 @@ class Call {
 class ClientInfo {
  public:
   virtual ~ClientInfo() = default;
-  // Such as "unix pid 4711 uid 0" or "tcp 127.0.0.1:40000".
+  // Such as "unix pid 4711 uid 0" or "tcp://127.0.0.1:40000/".
   virtual std::string Describe() const = 0;
   virtual size_t calls_in_flight() const = 0;
   // Both directions, since the connection was made.

@@ -14,6 +14,8 @@ namespace {
 
 // Clients beyond the limit that are told so at a time; more are disconnected without a word.
 constexpr size_t kMaxRefused = 64;
+// A frame with 64 KiB of memory, of which most long writes are made, arrives by one receive.
+constexpr size_t kInputBuffer = 68 * 1024;
 
 std::string MakeBanner(uint32_t extensions) {
   utsname host;
@@ -40,7 +42,11 @@ bool Server::CookieLess::operator()(const PreforkCookie& a, const PreforkCookie&
 }
 
 Server::Server(EventLoop* loop, Kernel* kernel, ServerOptions options)
-    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner(options.extensions)) {
+    : loop_(loop),
+      kernel_(kernel),
+      options_(options),
+      banner_(MakeBanner(options.extensions)),
+      input_buffer_(kInputBuffer) {
   kernel_->SetServer(this);
 }
 
@@ -80,16 +86,18 @@ void Server::Remove(Session* session) {
 }
 
 Result<PreforkCookie> Server::Park(const Session* owner, std::unique_ptr<KernelProcess> process) {
-  size_t held = 0;
-  for (const auto& [cookie, parked] : parked_) held += parked.owner == owner ? 1 : 0;
-  if (held >= options_.max_preforks) return Errno(ENOMEM);
+  const auto held = parked_by_.find(owner);
+  if (held != parked_by_.end() && held->second.size() >= options_.max_preforks) {
+    return Errno(ENOMEM);
+  }
   PreforkCookie cookie;
   do {
     if (getrandom(cookie.auth, sizeof cookie.auth, 0) != sizeof cookie.auth) return Errno(EIO);
   } while (parked_.contains(cookie));
   const EventLoop::TimerId expiry =
-      loop_->After(options_.prefork_lifetime, [this, cookie] { parked_.erase(cookie); });
+      loop_->After(options_.prefork_lifetime, [this, cookie] { Claim(cookie); });
   parked_.emplace(cookie, Parked{owner, std::move(process), expiry});
+  parked_by_[owner].insert(cookie);
   ++counters_.preforks;
   return cookie;
 }
@@ -98,19 +106,21 @@ std::unique_ptr<KernelProcess> Server::Claim(const PreforkCookie& cookie) {
   auto it = parked_.find(cookie);
   if (it == parked_.end()) return nullptr;
   loop_->Cancel(it->second.expiry);
+  const auto held = parked_by_.find(it->second.owner);
+  held->second.erase(cookie);
+  if (held->second.empty()) parked_by_.erase(held);
   std::unique_ptr<KernelProcess> process = std::move(it->second.process);
   parked_.erase(it);
   return process;
 }
 
 void Server::DropParked(const Session* owner) {
-  for (auto it = parked_.begin(); it != parked_.end();) {
-    if (it->second.owner == owner) {
-      loop_->Cancel(it->second.expiry);
-      it = parked_.erase(it);
-    } else {
-      ++it;
-    }
+  const auto held = parked_by_.extract(owner);
+  if (held.empty()) return;
+  for (const PreforkCookie& cookie : held.mapped()) {
+    auto it = parked_.find(cookie);
+    loop_->Cancel(it->second.expiry);
+    parked_.erase(it);
   }
 }
 

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,8 @@ class Server final : private ServerInfo {
   // Connected clients, without those that are being turned away.
   size_t clients() const override { return sessions_.size() - refused_; }
   ServerCounters& counters() { return counters_; }
+  // For sessions to receive into, one at a time.
+  std::span<std::byte> input_buffer() { return input_buffer_; }
   // The banner that every client is sent.
   const std::string& banner() const { return banner_; }
 
@@ -85,7 +89,10 @@ class Server final : private ServerInfo {
   std::map<Session*, std::unique_ptr<Session>> sessions_;
   size_t refused_ = 0;  // of sessions_, those that are being turned away
   ServerCounters counters_;
+  std::vector<std::byte> input_buffer_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
+  // What each session that has any has parked: with many of others around it must be found at once.
+  std::map<const Session*, std::set<PreforkCookie, CookieLess>> parked_by_;
 };
 
 }  // namespace rump

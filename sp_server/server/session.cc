@@ -15,9 +15,6 @@
 namespace rump {
 namespace {
 
-// What an idle connection keeps for input; more only while a longer frame is on its way.
-constexpr size_t kInputBuffer = 4096;
-
 // A name as long as the protocol keeps it.
 std::string_view CutCommand(std::string_view command) {
   return command.substr(0, kMaxCommandName - 1);
@@ -27,10 +24,9 @@ std::string_view CutCommand(std::string_view command) {
 
 Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
     : server_(server), socket_(std::move(socket)), peer_(std::move(peer)), refused_(refused) {
-  input_.resize(kInputBuffer);
   const std::span<const std::byte> banner = std::as_bytes(std::span(server_->banner()));
   output_.insert(output_.end(), banner.begin(), banner.end());
-  watched_events_ = EPOLLIN;
+  watched_events_ = kInputEvents;
   if (!server_->loop()->Watch(socket_.get(), watched_events_, this).ok() || !Flush()) {
     Close(false);
   }
@@ -39,6 +35,7 @@ Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
 Session::~Session() {
   *alive_ = false;
   server_->loop()->Unwatch(socket_.get(), this);
+  server_->loop()->ForgetLate(this);
   Detach();
   FdCloser& closer = server_->loop()->closer();
   for (PendingFd& received : received_fds_) closer.Close(std::move(received.fd));
@@ -68,31 +65,42 @@ void Session::Close(bool drain) {
 
 void Session::OnEvents(uint32_t events) {
   if ((events & EPOLLOUT) != 0 && !Flush()) return Close(false);
-  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !Receive()) Close(true);
+  constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+  if ((events & (EPOLLIN | kEnd)) != 0 && !Receive((events & kEnd) != 0)) Close(true);
 }
 
-bool Session::Receive() {
-  if (input_end_ == input_.size()) {
-    // ParseFrames left an unfinished frame: move it to the front, which makes room.
-    memmove(input_.data(), input_.data() + input_begin_, input_end_ - input_begin_);
-    input_end_ -= input_begin_;
-    input_begin_ = 0;
-  }
+bool Session::Receive(bool at_end) {
+  const std::span<std::byte> buffer =
+      input_.empty() ? server_->input_buffer() : std::span(input_).subspan(input_size_);
   std::vector<UniqueFd> fds;
-  const ssize_t n = ReceiveWithFds(socket_.get(), std::span(input_).subspan(input_end_), &fds);
-  if (n < 0) return errno == EAGAIN || errno == EINTR;
-  if (n == 0) return false;
-  input_end_ += n;
+  const ssize_t n = ReceiveWithFds(socket_.get(), buffer, &fds);
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return false;
+  // Events are edges: what one receive may have left has to be asked for.
+  const bool more = at_end || !fds.empty() || n == std::ssize(buffer) || (n < 0 && errno == EINTR);
+  if (more) (void)server_->loop()->Rewatch(socket_.get(), watched_events_, this);
+  if (n < 0) return true;
   bytes_moved_ += n;
   server_->counters().bytes_in += n;
-  return KeepFds(std::move(fds)) && ParseFrames();
+  if (!KeepFds(std::move(fds), input_position_ + input_size_ + n - 1)) return false;
+  size_t used = 0;
+  if (input_.empty()) {
+    if (!ParseFrames(buffer.first(n), &used)) return false;
+    KeepInput(buffer.first(n).subspan(used));
+    return true;
+  }
+  input_size_ += n;
+  if (input_size_ < input_.size()) return true;
+  const std::vector<std::byte> input = std::exchange(input_, {});
+  input_size_ = 0;
+  if (!ParseFrames(input, &used)) return false;
+  KeepInput(std::span(input).subspan(used));
+  return true;
 }
 
-bool Session::KeepFds(std::vector<UniqueFd> fds) {
+bool Session::KeepFds(std::vector<UniqueFd> fds, uint64_t last) {
   if (fds.empty()) return true;
   FdCloser& closer = server_->loop()->closer();
   const bool wanted = (server_->options().extensions & kExtensionHostFd) != 0;
-  const uint64_t last = input_position_ + (input_end_ - input_begin_) - 1;
   for (UniqueFd& fd : fds) {
     if (wanted) {
       received_fds_.push_back({last, std::move(fd)});
@@ -124,37 +132,31 @@ UniqueFd Session::TakeFrameFd() {
   return first;
 }
 
-bool Session::ParseFrames() {
+bool Session::ParseFrames(std::span<const std::byte> bytes, size_t* used) {
   while (!closed_) {
-    const std::span<const std::byte> bytes(input_.data() + input_begin_, input_end_ - input_begin_);
     FrameHeader header;
-    const FrameError error = DecodeHeader(bytes, kMaxFrame, &header);
+    const FrameError error = DecodeHeader(bytes.subspan(*used), kMaxFrame, &header);
     if (error == FrameError::kTooShort || error == FrameError::kTooLong) return false;
-    if (error == FrameError::kIncomplete) break;
-    if (bytes.size() < header.len) {
-      if (header.len > input_.size()) input_.resize(header.len);
-      break;
-    }
-    input_begin_ += header.len;
+    if (error == FrameError::kIncomplete || bytes.size() - *used < header.len) return true;
+    const std::span<const std::byte> frame = bytes.subspan(*used, header.len);
+    *used += header.len;
     input_position_ += header.len;
     frame_fd_ = TakeFrameFd();
-    const bool goes_on = HandleFrame(header, bytes.subspan(kHeaderSize, header.len - kHeaderSize));
+    const bool goes_on = HandleFrame(header, frame.subspan(kHeaderSize));
     // It is for this frame alone: the next one must not be taken for its sender.
     server_->loop()->closer().Close(std::move(frame_fd_));
     if (!goes_on) return false;
   }
-  if (input_begin_ == input_end_) {
-    input_begin_ = input_end_ = 0;
-    if (input_.size() > kInputBuffer) {
-      input_.resize(kInputBuffer);
-      input_.shrink_to_fit();
-    }
-  } else if (input_begin_ > 0 && input_.size() - input_begin_ < kHeaderSize) {
-    memmove(input_.data(), input_.data() + input_begin_, input_end_ - input_begin_);
-    input_end_ -= input_begin_;
-    input_begin_ = 0;
-  }
   return true;
+}
+
+void Session::KeepInput(std::span<const std::byte> rest) {
+  if (rest.empty() || closed_) return;
+  FrameHeader header;
+  const bool whole_header = DecodeHeader(rest, kMaxFrame, &header) == FrameError::kNone;
+  input_.resize(whole_header ? header.len : kHeaderSize);
+  memcpy(input_.data(), rest.data(), rest.size());
+  input_size_ = rest.size();
 }
 
 bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> payload) {

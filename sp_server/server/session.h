@@ -35,7 +35,7 @@ struct SessionLimits {
   size_t received_fds = 16;
 };
 
-class Session final : public ClientInfo, private EventLoop::Watcher {
+class Session final : public ClientInfo, private EventLoop::Watcher, private EventLoop::LateWork {
  public:
   // Takes over an accepted connection and sends the banner. `server` outlives the session. A client
   // that is `refused` is told to try again later, whatever it says first.
@@ -59,6 +59,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   };
   // By the reqno that the client gave. It need not be unique: that harms the client alone.
   using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
+  // Edges: to be told again of what is known costs epoll a look at the socket in every turn.
+  static constexpr uint32_t kInputEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
   // A descriptor that goes with the byte at `position` of the output or of the input, counted from
   // the first ever.
   struct PendingFd {
@@ -67,13 +69,17 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   };
 
   void OnEvents(uint32_t events) override;
+  void OnLate() override;
   // Each of these returns false when the connection must end (once its output is written).
-  bool Receive();
-  // Keeps the descriptors that came with the input so far for the frame that they belong to.
-  bool KeepFds(std::vector<UniqueFd> fds);
+  bool Receive(bool at_end);
+  // Keeps descriptors for the frame that they belong to, the one with the input's byte `last`.
+  bool KeepFds(std::vector<UniqueFd> fds, uint64_t last);
   // The first one that came with the input up to the end of the frame just parsed.
   UniqueFd TakeFrameFd();
-  bool ParseFrames();
+  // Handles what there is of whole frames, and sets *used to their bytes.
+  bool ParseFrames(std::span<const std::byte> bytes, size_t* used);
+  // Keeps `rest`, an unfinished frame or nothing, with room for the rest of the frame.
+  void KeepInput(std::span<const std::byte> rest);
   bool HandleFrame(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleFork(const FrameHeader& header, const ForkRequest& request);
@@ -96,6 +102,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   void ScheduleFlush();
   // Writes what the socket takes. False if the connection is broken.
   bool Flush();
+  // One send(2) of the output, and whether the first of output_fds_ goes with it.
+  ssize_t SendSome(bool* with_fd);
   void UpdateEvents();
   // Ends the session: now, or once the output is written if `drain`.
   void Close(bool drain);
@@ -110,10 +118,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher {
   bool closed_ = false;
   std::unique_ptr<KernelProcess> process_;
 
-  std::vector<std::byte> input_;
-  size_t input_begin_ = 0;
-  size_t input_end_ = 0;
-  uint64_t input_position_ = 0;  // of input_[input_begin_]
+  std::vector<std::byte> input_;  // an unfinished frame, as long as its header says; empty if none
+  size_t input_size_ = 0;         // bytes of it that are here
+  uint64_t input_position_ = 0;   // of the first byte not handled yet, counted from the first ever
   std::deque<PendingFd> received_fds_;
   UniqueFd frame_fd_;  // came with the frame that is being handled
 

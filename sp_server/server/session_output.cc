@@ -39,39 +39,49 @@ void Session::ScheduleFlush() {
   if (flush_scheduled_) return;
   // Once the turn's work is done, so that a call's COPYOUT and its response go out together.
   flush_scheduled_ = true;
-  server_->loop()->Defer([this, alive = alive_] {
-    if (!*alive) return;
-    flush_scheduled_ = false;
-    if (!closed_ && !Flush()) Close(false);
-  });
+  server_->loop()->CallLate(this);
+}
+
+void Session::OnLate() {
+  flush_scheduled_ = false;
+  if (closed_) return;
+  if (!Flush()) Close(false);
+}
+
+ssize_t Session::SendSome(bool* with_fd) {
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  *with_fd = false;
+  if (output_fds_.empty())
+    return send(socket_.get(), output_.data() + output_begin_, unread(), kFlags);
+  iovec iov{output_.data() + output_begin_, unread()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  *with_fd = output_fds_.front().position == output_position_;
+  if (*with_fd) {
+    msg.msg_control = control;
+    msg.msg_controllen = sizeof control;
+    cmsghdr* c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = output_fds_.front().fd.get();
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+  }
+  // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
+  // frame are the most that this message may carry.
+  const size_t next = *with_fd ? 1 : 0;
+  if (output_fds_.size() > next) {
+    iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
+  }
+  return sendmsg(socket_.get(), &msg, kFlags);
 }
 
 bool Session::Flush() {
   while (output_begin_ < output_.size()) {
-    iovec iov{output_.data() + output_begin_, output_.size() - output_begin_};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr msg{};
-    msg.msg_iov = &iov;
-    msg.msg_iovlen = 1;
-    const bool with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
-    if (with_fd) {
-      memset(control, 0, sizeof control);
-      msg.msg_control = control;
-      msg.msg_controllen = sizeof control;
-      cmsghdr* c = CMSG_FIRSTHDR(&msg);
-      c->cmsg_level = SOL_SOCKET;
-      c->cmsg_type = SCM_RIGHTS;
-      c->cmsg_len = CMSG_LEN(sizeof(int));
-      const int fd = output_fds_.front().fd.get();
-      memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
-    // frame are the most that this message may carry.
-    const size_t next = with_fd ? 1 : 0;
-    if (output_fds_.size() > next) {
-      iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
-    }
-    const ssize_t n = sendmsg(socket_.get(), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    bool with_fd = false;
+    const ssize_t n = SendSome(&with_fd);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) return false;
@@ -119,7 +129,7 @@ void Session::UpdateEvents() {
   if (closed_) return;
   // Input is read whatever the output: the client's reader may be stuck in sending a COPYIN's
   // answer, and reads no output before that is gone.
-  const uint32_t events = EPOLLIN | (output_begin_ < output_.size() ? EPOLLOUT : 0U);
+  const uint32_t events = kInputEvents | (unread() > 0 ? EPOLLOUT : 0U);
   if (events == watched_events_) return;
   watched_events_ = events;
   (void)server_->loop()->Rewatch(socket_.get(), events, this);

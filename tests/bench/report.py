@@ -54,15 +54,15 @@ class Programs:
         return float(run([self._path("tools/rump"), "run", "--",
                           self._path("tests/bench/socket_bench"), *arguments], one_cpu))
 
-    def sysproxy(self, *arguments, scheme="unix", one_cpu=True):
-        """The numbers that sysproxy_bench prints of a server of its own."""
+    def sysproxy(self, *arguments, program="sysproxy_bench", scheme="unix", one_cpu=True):
+        """The numbers that a benchmark prints of a server of its own."""
         with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as directory:
             unix = f"unix://{directory}/s"
             tcp = f"tcp://127.0.0.1:{free_port()}/"
             # Returns when the server, in the background by then, can be connected to.
             run([self._path("sp_server/rump_server"), unix, tcp], one_cpu)
             try:
-                out = run([self._path("tests/bench/sysproxy_bench"), *arguments], one_cpu,
+                out = run([self._path(f"tests/bench/{program}"), *arguments], one_cpu,
                           environment={"RUMP_SERVER": unix if scheme == "unix" else tcp})
                 return [float(number) for number in out.split()]
             finally:
@@ -122,6 +122,20 @@ def rows(programs):
                    compare=lambda plain, preloaded: preloaded - plain, comparison_unit=unit,
                    at_most=at_most)
 
+    def of_threads(threads):
+        return lambda: [
+            *programs.sysproxy("null", "1", "20000", program="client_bench", one_cpu=False),
+            *programs.sysproxy("null", str(threads), str(20000 // threads),
+                               program="client_bench", one_cpu=False)]
+
+    def beyond_host_fork():
+        both, host = programs.sysproxy("fork", "500", program="client_bench")
+        return [programs.native("pair", "20000", one_cpu=True), both - host]
+
+    def client_init():
+        return [programs.native("pair", "20000", one_cpu=True),
+                *programs.sysproxy("init", "500", program="client_bench")]
+
     def blocked(index):
         def measure():
             idle, busy, kib, threads = programs.sysproxy("blocked", "5000", "2", one_cpu=False)
@@ -136,6 +150,10 @@ def rows(programs):
         Row("4 KiB pipe write, 1 CPU", "us", "unix ping-pong",
             against_ping_pong("pipe", "4096", "10000"), at_most=2.6),
         Row("connect and handshake", "us", "unix ping-pong", against_ping_pong("connect", "2000")),
+        Row("rumpclient_init", "us", "unix ping-pong", client_init, at_most=6),
+        Row("fork and call beyond fork", "us", "unix ping-pong", beyond_host_fork, at_most=4),
+        Row("calls of 4 threads", "k/s", "1 thread", of_threads(4)),
+        Row("calls of 16 threads", "k/s", "1 thread", of_threads(16)),
         Row("calls of 4 clients", "k/s", "1 client", thousands_a_second(4)),
         Row("calls of 16 clients", "k/s", "1 client", thousands_a_second(16)),
         Row("null call beside 10000 blocked", "us", "idle", blocked(0), at_most=3),

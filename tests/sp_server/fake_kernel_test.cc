@@ -28,10 +28,11 @@ namespace rump {
 namespace {
 
 enum FakeCall : uint32_t {
-  kEcho = 1,   // echo(from, to): copies a string in and out
-  kMap = 2,    // map(len) -> address of memory that the client mapped
-  kRaise = 3,  // raise(signo)
-  kBlock = 4,  // block(): returns 7 when the gate opens
+  kEcho = 1,    // echo(from, to): copies a string in and out
+  kMap = 2,     // map(len) -> address of memory that the client mapped
+  kRaise = 3,   // raise(signo)
+  kBlock = 4,   // block(): returns 7 when the gate opens
+  kInsist = 5,  // the same, and nothing interrupts it
 };
 
 // What blocked calls wait for on their threads.
@@ -110,6 +111,7 @@ class FakeKernel::Process final : public KernelProcess {
         call->Raise(static_cast<int>(call->arg(0)));
         return call->Complete(kOk, 0, 0);
       case kBlock:
+      case kInsist:
         return Block(std::move(call));
       default:
         return call->Complete(Errno(ENOSYS), 0, 0);
@@ -117,7 +119,7 @@ class FakeKernel::Process final : public KernelProcess {
   }
   void Interrupt(Call& call) override {
     if (auto wait = state_->waits.find(&call); wait != state_->waits.end()) {
-      kernel_->gate_.Interrupt(wait->second);
+      Interrupt(call, wait->second);
     }
   }
 
@@ -176,8 +178,11 @@ class FakeKernel::Process final : public KernelProcess {
         });
   }
 
+  void Interrupt(const Call& call, const std::shared_ptr<Gate::Wait>& wait) {
+    if (call.number() != kInsist) kernel_->gate_.Interrupt(wait);
+  }
   void InterruptAll() {
-    for (auto& [call, wait] : state_->waits) kernel_->gate_.Interrupt(wait);
+    for (auto& [call, wait] : state_->waits) Interrupt(*call, wait);
   }
   void CheckDrained() {
     if (on_drained_ && state_->waits.empty()) std::exchange(on_drained_, nullptr)(kOk);
@@ -309,6 +314,54 @@ TEST_F(FakeKernelTest, ExecDrainsThreads) {
   const std::optional<RawFrame> answer = client_->Receive();
   ASSERT_TRUE(answer.has_value());
   EXPECT_EQ(answer->header.reqno, 500U) << "drained calls do not answer";
+}
+
+TEST_F(FakeKernelTest, ExecInProgressBearsNoOtherRequest) {
+  const uint64_t insisting = client_->SendCall(kInsist, {});
+  client_->Send({.reqno = 500, .u = static_cast<uint32_t>(HandshakeKind::kExec)},
+                std::string("new\0", 4));
+  const auto expect_in_exec = [&](uint64_t reqno) {
+    const std::optional<RawFrame> frame = client_->Receive();
+    ASSERT_TRUE(frame.has_value());
+    EXPECT_EQ(frame->header.cls, FrameClass::kError);
+    EXPECT_EQ(frame->header.reqno, reqno);
+    EXPECT_EQ(frame->header.u, static_cast<uint32_t>(WireError::kInExec));
+  };
+  expect_in_exec(client_->SendCall(kRaise, {SIGUSR1}));
+  kernel_.gate().Open();
+  const std::optional<RawFrame> answer = client_->Receive();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.reqno, 500U) << insisting << " must not answer";
+  EXPECT_EQ(client_->CallResult(kRaise + 100, {}).error, ENOSYS);
+}
+
+TEST_F(FakeKernelTest, ExecAndPreforkDuringAnExecEndTheConnection) {
+  for (const FrameHeader& second :
+       {FrameHeader{.reqno = 501, .u = static_cast<uint32_t>(HandshakeKind::kExec)},
+        FrameHeader{.reqno = 501, .type = FrameType::kPrefork}}) {
+    RawClient client(path_);
+    ASSERT_TRUE(client.Guest());
+    client.SendCall(kInsist, {});
+    client.Send({.reqno = 500, .u = static_cast<uint32_t>(HandshakeKind::kExec)},
+                std::string("new\0", 4));
+    client.Send(second,
+                second.type == FrameType::kPrefork ? std::string() : std::string("newer\0", 6));
+    const std::optional<RawFrame> frame = client.Receive();
+    ASSERT_TRUE(frame.has_value());
+    EXPECT_EQ(frame->header.reqno, 501U);
+    EXPECT_EQ(frame->header.u, static_cast<uint32_t>(WireError::kInExec));
+    EXPECT_TRUE(client.AtEnd());
+  }
+  kernel_.gate().Open();
+}
+
+TEST_F(FakeKernelTest, ForkThatFailsIsToldSo) {
+  client_->Send({.reqno = 9, .type = FrameType::kPrefork});
+  const std::optional<RawFrame> frame = client_->Receive();
+  ASSERT_TRUE(frame.has_value());
+  EXPECT_EQ(frame->header.cls, FrameClass::kError);
+  EXPECT_EQ(frame->header.u, static_cast<uint32_t>(WireError::kForkFailed));
+  EXPECT_EQ(client_->CallResult(kRaise + 100, {}).error, ENOSYS) << "the connection lives on";
 }
 
 TEST_F(FakeKernelTest, DisconnectEndsThreads) {

@@ -538,24 +538,6 @@ TEST_F(LimitsTest, OnePreforkTooManyIsNoMemory) {
   }
 }
 
-TEST(PreforkLifetime, UnclaimedForkExpires) {
-  ServerOptions options;
-  options.prefork_lifetime = std::chrono::seconds(0);
-  ServerThread server(options);
-  RawClient parent(server.path());
-  ASSERT_TRUE(parent.Guest());
-  parent.Send({.reqno = 5, .type = FrameType::kPrefork});
-  const std::optional<RawFrame> cookie = parent.Receive();
-  ASSERT_TRUE(cookie && cookie->header.cls == FrameClass::kResponse);
-  RawClient child(server.path());
-  child.Send({.reqno = 1, .u = static_cast<uint32_t>(HandshakeKind::kFork)},
-             cookie->payload + std::string(sizeof(int32_t), '\0'));
-  const std::optional<RawFrame> answer = child.Receive();
-  ASSERT_TRUE(answer.has_value());
-  EXPECT_EQ(answer->header.cls, FrameClass::kError);
-  EXPECT_EQ(answer->header.u, static_cast<uint32_t>(WireError::kInvalidPrefork));
-}
-
 TEST_F(LimitsTest, ClientThatNeverReadsStopsNobody) {
   RawClient slow(server_.path());
   ASSERT_TRUE(slow.Guest());

@@ -124,6 +124,18 @@ std::string OutputOf(const std::string& command) {
   return output;
 }
 
+// What the server's kernel holds, as `rump stats --json` tells it: one line for each.
+std::string HeldObjects() {
+  std::istringstream statistics(OutputOf("tools/rump stats --json 2>/dev/null"));
+  std::string held;
+  for (std::string line; std::getline(statistics, line);) {
+    for (const char* name : {"processes", "objects", "fd_entries", "memory"}) {
+      if (line.starts_with(" \"" + std::string(name) + "\":")) held += line + '\n';
+    }
+  }
+  return held;
+}
+
 size_t OpenFds(pid_t pid) {
   size_t count = 0;
   for ([[maybe_unused]] const auto& entry :
@@ -152,6 +164,7 @@ int RunStress(const std::string& self, std::chrono::seconds duration) {
     if (waitpid(server, nullptr, WNOHANG) != 0) return 1;
   }
   const std::string idle_report = OutputOf(ps);
+  const std::string idle_objects = HeldObjects();
   const size_t idle_fds = OpenFds(server);
 
   std::vector<pid_t> clients;
@@ -185,12 +198,14 @@ int RunStress(const std::string& self, std::chrono::seconds duration) {
   bool clean = false;
   for (const auto patience = Clock::now() + std::chrono::seconds(20);
        !clean && Clock::now() < patience;) {
-    clean = OutputOf(ps) == idle_report && OpenFds(server) <= idle_fds;
+    clean =
+        OutputOf(ps) == idle_report && HeldObjects() == idle_objects && OpenFds(server) <= idle_fds;
   }
   printf(
       "%d clients killed, %d wrong; server's memory %zu KiB after a quarter, %zu KiB at the end; "
-      "%zu descriptors idle, %zu at the end\n%s",
-      killed, wrong, early_memory, late_memory, idle_fds, OpenFds(server), OutputOf(ps).c_str());
+      "%zu descriptors idle, %zu at the end\n%s%s",
+      killed, wrong, early_memory, late_memory, idle_fds, OpenFds(server), OutputOf(ps).c_str(),
+      HeldObjects().c_str());
   kill(server, SIGTERM);
   int status = 0;
   waitpid(server, &status, 0);

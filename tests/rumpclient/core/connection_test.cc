@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstddef>
 #include <functional>
 #include <future>
 #include <map>
@@ -21,7 +20,6 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/protocol/wire_recording.h"
 #include "tests/rumpclient/fake_server.h"
 
 namespace rump::client {
@@ -93,121 +91,6 @@ class HalfBadMemory {
   const size_t good_;
   char* base_;
 };
-
-// --- The recordings of an existing server ---
-
-std::vector<WireEvent> Recording(std::string_view name) {
-  for (const std::string& path : ListWireRecordings()) {
-    if (path.find(name) == std::string::npos) continue;
-    std::string error;
-    auto events = ReadWireRecording(path, &error);
-    EXPECT_TRUE(events.has_value()) << error;
-    return events.value_or(std::vector<WireEvent>());
-  }
-  ADD_FAILURE() << "no recording " << name;
-  return {};
-}
-
-// Sends the recorded server's bytes and expects the recorded client's.
-std::function<void(FakePeer*)> Replay(std::string_view name) {
-  return [events = Recording(name)](FakePeer* peer) {
-    for (const WireEvent& event : events) {
-      if (event.kind != WireEvent::Kind::kBytes) continue;
-      if (event.side == WireSide::kServer) {
-        peer->Send(event.bytes);
-      } else {
-        EXPECT_EQ(event.bytes, peer->Read(event.bytes.size())) << "line " << event.line;
-      }
-    }
-    peer->ExpectEnd();
-  };
-}
-
-TEST(RecordingTest, GuestAndGetpid) {
-  FakeServer server(Replay("01_"));
-  Connection connection;
-  ASSERT_EQ(0, connection.Open(server.endpoint()));
-  ASSERT_EQ(0, connection.Guest("tclient"));
-  Call getpid = MakeCall(20);
-  EXPECT_EQ(0, connection.Issue(&getpid));
-  EXPECT_EQ(0, getpid.error);
-  EXPECT_EQ(2u, getpid.retval[0]);
-  EXPECT_EQ(1u, getpid.retval[1]);
-  connection.Abandon();
-}
-
-TEST(RecordingTest, Socket) {
-  FakeServer server(Replay("02_"));
-  Connection connection;
-  ASSERT_EQ(0, connection.Open(server.endpoint()));
-  ASSERT_EQ(0, connection.Guest("tclient"));
-  Call socket = MakeCall(394, {2, 1, 0});
-  EXPECT_EQ(0, connection.Issue(&socket));
-  EXPECT_EQ(0, socket.error);
-  EXPECT_EQ(3u, socket.retval[0]);
-  connection.Abandon();
-}
-
-TEST(RecordingTest, ErrorOfACall) {
-  FakeServer server(Replay("03_"));
-  Connection connection;
-  ASSERT_EQ(0, connection.Open(server.endpoint()));
-  ASSERT_EQ(0, connection.Guest("tclient"));
-  Call socket = MakeCall(394, {77, 1, 0});
-  EXPECT_EQ(0, connection.Issue(&socket));
-  EXPECT_EQ(47, socket.error) << "passed through as the server's ABI has it";
-  connection.Abandon();
-}
-
-// The recorded server has another ABI: its banner, the numbers of the calls and the addresses are
-// replaced by ours, the rest must be the same.
-TEST(RecordingTest, CopyInAndCopyOut) {
-  constexpr size_t kNumber = offsetof(FrameHeader, u);
-  constexpr size_t kAddressArg = kHeaderSize + sizeof(uint64_t);
-  constexpr size_t kCopyAddress = kHeaderSize + offsetof(CopyPayload, addr);
-  FakeServer server([&](FakePeer* peer) {
-    std::string last_call;
-    bool banner = true;
-    for (WireEvent event : Recording("04_")) {
-      if (event.kind != WireEvent::Kind::kBytes) continue;
-      std::string& bytes = event.bytes;
-      FrameHeader header;
-      memcpy(&header, bytes.data(), sizeof header);
-      if (event.side == WireSide::kServer) {
-        if (std::exchange(banner, false)) bytes = kLinuxBanner;
-        if (header.type == FrameType::kCopyIn || header.type == FrameType::kCopyOut) {
-          bytes.replace(kCopyAddress, 8, last_call, kAddressArg, 8);
-        }
-        peer->Send(bytes);
-        continue;
-      }
-      const std::string sent = peer->Read(bytes.size());
-      if (header.cls == FrameClass::kRequest && header.type == FrameType::kSyscall) {
-        last_call = sent;
-        bytes.replace(kNumber, 4, sent, kNumber, 4);
-        if (header.len > kHeaderSize) bytes.replace(kAddressArg, 8, sent, kAddressArg, 8);
-      }
-      EXPECT_EQ(bytes, sent) << "line " << event.line;
-    }
-    peer->ExpectEnd();
-  });
-  Connection connection;
-  ASSERT_EQ(0, connection.Open(server.endpoint()));
-  ASSERT_EQ(0, connection.Guest("tclient"));
-  Call pipe = MakeCall(SYS_getpid);
-  EXPECT_EQ(0, connection.Issue(&pipe));
-  EXPECT_EQ(3u, pipe.retval[0]);
-  EXPECT_EQ(4u, pipe.retval[1]);
-  Call write = MakeCall(SYS_write, {4, Address("hello"), 5});
-  EXPECT_EQ(0, connection.Issue(&write));
-  EXPECT_EQ(5u, write.retval[0]);
-  std::string buffer(0x11170, '\0');
-  Call read = MakeCall(SYS_read, {3, Address(buffer.data()), buffer.size()});
-  EXPECT_EQ(0, connection.Issue(&read));
-  EXPECT_EQ(5u, read.retval[0]);
-  EXPECT_EQ("hello", buffer.substr(0, 5));
-  connection.Abandon();
-}
 
 // --- Open ---
 
@@ -799,6 +682,63 @@ TEST(LossTest, AtEveryByteOfAResponse) {
   char into[4];
   client.Succeed(Read(into, sizeof into), 4);
   client.Lose(MakeCall(SYS_getpid));
+}
+
+TEST(LossTest, InTheMiddleOfEachKindOfFrame) {
+  struct Case {
+    FrameClass cls;
+    FrameType type;
+    size_t payload;
+  };
+  const std::vector<Case> cases = {
+      {FrameClass::kRequest, FrameType::kCopyIn, sizeof(CopyPayload)},
+      {FrameClass::kRequest, FrameType::kCopyInStr, sizeof(CopyPayload)},
+      {FrameClass::kRequest, FrameType::kCopyOut, sizeof(CopyPayload) + 3},
+      {FrameClass::kRequest, FrameType::kCopyOutStr, sizeof(CopyPayload) + 3},
+      {FrameClass::kRequest, FrameType::kAnonMmap, sizeof(uint64_t)},
+      {FrameClass::kRequest, FrameType::kRaise, 0},
+      {FrameClass::kResponse, FrameType::kSyscall, sizeof(SyscallResultPayload)},
+      {FrameClass::kError, FrameType::kSyscall, 0},
+      {FrameClass::kResponse, FrameType::kHandshake, sizeof(int32_t)},
+      {FrameClass::kResponse, FrameType::kPrefork, sizeof(PreforkCookie)},
+  };
+  size_t connections = 0;
+  FakeServer server(
+      [&](FakePeer* peer) {
+        peer->Welcome();
+        const ReceivedFrame request = peer->ReadFrame();
+        const Case& one = cases[connections / 2];
+        const bool in_header = connections++ % 2 == 0;
+        std::string payload(one.payload, '\0');
+        if (payload.size() > sizeof(CopyPayload)) {
+          const CopyPayload range = {payload.size() - sizeof range, request.arg(1)};
+          memcpy(payload.data(), &range, sizeof range);
+        }
+        const std::string frame =
+            Frame(one.cls, one.type, request.header.reqno, 1, std::move(payload));
+        peer->Send(frame.substr(0, in_header ? kHeaderSize - 1 : frame.size() - 1));
+        peer->Close();
+      },
+      static_cast<int>(2 * cases.size()));
+  for (const Case& one : cases) {
+    SCOPED_TRACE(static_cast<int>(one.type));
+    for (int i = 0; i < 2; ++i) {
+      Client client(server);
+      char into[4] = {};
+      PreforkCookie cookie;
+      switch (one.type) {
+        case FrameType::kHandshake:
+          EXPECT_EQ(-ENOTCONN, client->Exec("test"));
+          break;
+        case FrameType::kPrefork:
+          EXPECT_EQ(-ENOTCONN, client->Prefork(&cookie));
+          break;
+        default:
+          client.Lose(Read(into, sizeof into));
+      }
+      client.Lose(MakeCall(SYS_getpid));
+    }
+  }
 }
 
 TEST(LossTest, EndsEveryCallInFlight) {

@@ -1,0 +1,400 @@
+// What a connection's frames look like from this side: sending them, and the reader's work.
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "rumpclient/core/connection.h"
+#include "rumpclient/core/pending.h"
+#include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/user_memory.h"
+
+namespace rump::client {
+namespace {
+
+constexpr int kMaxSignal = 64;
+// The longest payload of a request that is sent by one copy: arguments, command names.
+constexpr size_t kShortPayload = 64;
+
+size_t ResponsePayloadSize(FrameType type) {
+  switch (type) {
+    case FrameType::kHandshake:
+      return sizeof(int32_t);
+    case FrameType::kPrefork:
+      return sizeof(PreforkCookie);
+    default:
+      return sizeof(SyscallResultPayload);
+  }
+}
+
+}  // namespace
+
+Connection::Pending* Connection::FindMemory(const CopyPayload& range, Access access) {
+  FutexLockGuard guard(&lock_);
+  for (Pending* p = list_; p != nullptr; p = p->next) {
+    if (p->memory == nullptr || !p->memory->Contains(range.addr, range.len, access)) continue;
+    p->served = true;
+    return p;
+  }
+  return nullptr;
+}
+
+void Connection::EndServing(Pending* pending) {
+  if (pending == nullptr) return;
+  FutexLockGuard guard(&lock_);
+  pending->served = false;
+}
+
+long Connection::WaitFor(short events, const Interruption* interruption) const {
+  pollfd socket = {fd(), events, 0};
+  if (interruption == nullptr) return RawSyscall(SYS_ppoll, &socket, 1, nullptr, nullptr, 0);
+  // Handlers cannot run here, in the middle of a frame. But a program must be able to end whatever
+  // its server does.
+  const SignalSet mask = ~(WithoutHandler() & ~interruption->mask);
+  return RawSyscall(SYS_ppoll, &socket, 1, nullptr, &mask, sizeof mask);
+}
+
+size_t Connection::SendShort(const FrameHeader& header, const void* payload) const {
+  std::byte frame[kHeaderSize + kShortPayload];
+  memcpy(frame, &header, kHeaderSize);
+  if (header.len > kHeaderSize) memcpy(frame + kHeaderSize, payload, header.len - kHeaderSize);
+  const long n = RawSyscall(SYS_sendto, fd(), frame, header.len, MSG_NOSIGNAL, nullptr, 0);
+  return n > 0 ? static_cast<size_t>(n) : 0;
+}
+
+long Connection::Send(FrameHeader header, const void* payload, size_t payload_size,
+                      const Interruption* interruption, int send_fd) {
+  static constexpr char kZeros[256] = {};
+  FutexLockGuard guard(&send_lock_);
+  const int fd = this->fd();
+  if (fd < 0) return -ENOTCONN;
+  header.len = kHeaderSize + payload_size;
+  bool fault = false;
+  size_t sent = 0;
+  // The payload of a request is the library's own memory. What fails is tried again the long way.
+  if (header.cls == FrameClass::kRequest && payload_size <= kShortPayload && send_fd < 0) {
+    sent = SendShort(header, payload);
+  }
+  while (sent < header.len) {
+    iovec parts[2];
+    size_t count = 0;
+    if (sent < kHeaderSize) {
+      parts[count++] = {reinterpret_cast<char*>(&header) + sent, kHeaderSize - sent};
+    }
+    const size_t done = sent > kHeaderSize ? sent - kHeaderSize : 0;
+    if (const size_t left = header.len - kHeaderSize - done; left > 0) {
+      if (fault) {
+        parts[count++] = {const_cast<char*>(kZeros), std::min(left, sizeof kZeros)};
+      } else {
+        parts[count++] = {static_cast<char*>(const_cast<void*>(payload)) + done, left};
+      }
+    }
+    msghdr message = {};
+    message.msg_iov = parts;
+    message.msg_iovlen = count;
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    if (send_fd >= 0 && sent == 0) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+      rights->cmsg_level = SOL_SOCKET;
+      rights->cmsg_type = SCM_RIGHTS;
+      rights->cmsg_len = CMSG_LEN(sizeof(int));
+      memcpy(CMSG_DATA(rights), &send_fd, sizeof send_fd);
+    }
+    const long n = RawSyscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
+    if (n == -EINTR) continue;
+    if (n == -EAGAIN) {
+      WaitFor(POLLOUT, interruption);
+      continue;
+    }
+    if (n == -EFAULT && !fault) {
+      fault = true;
+      // Nothing sent yet, so the answer can still be the empty one.
+      if (sent == 0) header.len = kHeaderSize;
+      continue;
+    }
+    if (n < 0) {
+      RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+      return n;
+    }
+    sent += static_cast<size_t>(n);
+  }
+  return fault ? -EFAULT : 0;
+}
+
+Connection::ReadResult Connection::ReadFrame() {
+  if (unread_size() == 0) {
+    SetTimeout(reading_for_ != nullptr);
+    const long n = Receive(nullptr, 0);
+    if (n == -EAGAIN) return ReadResult::kNothing;
+    if (n <= 0) return ReadResult::kLost;
+  }
+  FrameHeader header;
+  if (!Need(kHeaderSize) ||
+      DecodeHeader({unread(), kHeaderSize}, kMaxFrame, &header) != FrameError::kNone) {
+    return ReadResult::kLost;
+  }
+  bool good;
+  switch (header.cls) {
+    case FrameClass::kRequest:
+      good = ServeRequest(header);
+      break;
+    case FrameClass::kResponse:
+    case FrameClass::kError:
+      good = TakeResponse(header);
+      break;
+    default:
+      good = Skip(header.len);
+  }
+  return good ? ReadResult::kFrame : ReadResult::kLost;
+}
+
+bool Connection::ServeRequest(const FrameHeader& header) {
+  switch (header.type) {
+    case FrameType::kCopyIn:
+    case FrameType::kCopyInStr:
+      return ServeCopyIn(header);
+    case FrameType::kCopyOut:
+    case FrameType::kCopyOutStr:
+      return ServeCopyOut(header);
+    case FrameType::kAnonMmap:
+      return ServeAnonMmap(header);
+    case FrameType::kRaise:
+      if (header.u >= 1 && header.u <= kMaxSignal) raised_ |= SignalSet{1} << (header.u - 1);
+      return Skip(header.len);
+    default:
+      return Skip(header.len);
+  }
+}
+
+template <typename T>
+bool Connection::TakePayload(const FrameHeader& header, T* payload) {
+  constexpr size_t kSize = kHeaderSize + sizeof(T);
+  if (header.len < kSize || !Need(kSize)) return false;
+  memcpy(payload, unread() + kHeaderSize, sizeof(T));
+  begin_ += kSize;
+  return true;
+}
+
+bool Connection::ServeCopyIn(const FrameHeader& header) {
+  CopyPayload range;
+  if (header.len != kHeaderSize + sizeof range || !TakePayload(header, &range)) return false;
+  range.len = std::min<uint64_t>(range.len, kMaxCopy + 1);
+  if (header.type == FrameType::kCopyInStr) range.len = UserStringSize(range.addr, range.len);
+  Pending* const owner = range.len <= kMaxCopy ? FindMemory(range, Access::kRead) : nullptr;
+  if (owner == nullptr) range.len = 0;
+  // Answers to both kinds have the type COPYIN.
+  const FrameHeader reply = {
+      .reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn};
+  const long result =
+      Send(reply, reinterpret_cast<const void*>(range.addr), range.len, reading_for_);
+  if (result == -EFAULT && owner != nullptr) owner->faulted = true;
+  EndServing(owner);
+  return result == 0 || result == -EFAULT;
+}
+
+bool Connection::ServeCopyOut(const FrameHeader& header) {
+  CopyPayload range;
+  if (!TakePayload(header, &range)) return false;
+  if (range.len != header.len - kHeaderSize - sizeof range) return false;
+  Pending* const owner = FindMemory(range, Access::kWrite);
+  if (owner == nullptr) return Skip(range.len);
+  const bool good = CopyOut(range, &owner->faulted);
+  EndServing(owner);
+  return good;
+}
+
+bool Connection::CopyOut(CopyPayload range, bool* faulted) {
+  if (const size_t n = std::min<uint64_t>(range.len, unread_size()); n > 0) {
+    if (!WriteUserMemory(range.addr, unread(), n)) {
+      *faulted = true;
+      return Skip(range.len);
+    }
+    begin_ += n;
+    range.addr += n;
+    range.len -= n;
+  }
+  while (range.len > 0) {
+    const long n = ReceiveSome(reinterpret_cast<void*>(range.addr), range.len);
+    if (n == -EFAULT) {
+      *faulted = true;
+      return Skip(range.len);
+    }
+    if (n <= 0) return false;
+    const uint64_t taken = std::min<uint64_t>(range.len, static_cast<uint64_t>(n));
+    range.addr += taken;
+    range.len -= taken;
+  }
+  return true;
+}
+
+bool Connection::ServeAnonMmap(const FrameHeader& header) {
+  uint64_t len = 0;
+  if (header.len != kHeaderSize + sizeof len || !TakePayload(header, &len)) return false;
+  uint64_t addr = 0;
+  if (len <= kMaxAnonymousMemory - mapped_) {
+    const long mapped = RawSyscall(SYS_mmap, nullptr, len, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped > 0) {
+      addr = static_cast<uint64_t>(mapped);
+      mapped_ += len;
+    }
+  }
+  const FrameHeader reply = {
+      .reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kAnonMmap};
+  return Send(reply, &addr, sizeof addr, reading_for_) == 0;
+}
+
+bool Connection::TakeResponse(const FrameHeader& header) {
+  Pending* pending;
+  {
+    FutexLockGuard guard(&lock_);
+    pending = list_;
+    while (pending != nullptr && pending->reqno != header.reqno) pending = pending->next;
+    if (pending != nullptr) pending->served = true;
+  }
+  if (pending == nullptr) return Skip(header.len);
+  long result = 0;
+  const bool good = TakeResult(header, pending, &result);
+  if (!good) {
+    EndServing(pending);
+    return false;
+  }
+  if (pending->call != nullptr) {
+    GiveFd(pending->call);
+    if (pending->faulted) pending->call->error = EFAULT;
+    pending->raised = std::exchange(raised_, 0);
+  }
+  Complete(pending, result);
+  return true;
+}
+
+bool Connection::TakeResult(const FrameHeader& header, Pending* pending, long* result) {
+  if (header.cls == FrameClass::kError) {
+    if (!Skip(header.len)) return false;
+    int error = ErrnoOf(static_cast<WireError>(header.u));
+    if (error == 0) error = EIO;  // an answer without a result is no success
+    if (pending->call != nullptr) {
+      pending->call->error = error;
+    } else {
+      *result = -error;
+    }
+  } else {
+    if (header.type != pending->type ||
+        header.len != kHeaderSize + ResponsePayloadSize(pending->type)) {
+      return false;
+    }
+    if (pending->call != nullptr) {
+      SyscallResultPayload answer;
+      if (!TakePayload(header, &answer)) return false;
+      pending->call->error = answer.error;
+      memcpy(pending->call->retval, answer.retval, sizeof answer.retval);
+    } else if (pending->cookie != nullptr) {
+      if (!TakePayload(header, pending->cookie)) return false;
+    } else {
+      int32_t error = 0;
+      if (!TakePayload(header, &error)) return false;
+      *result = -static_cast<long>(error);
+    }
+  }
+  return true;
+}
+
+size_t Connection::CountWantedFds() const {
+  size_t wanted = 0;
+  for (const Pending* p = list_; p != nullptr; p = p->next) {
+    if (p->call != nullptr && p->call->wants_fd) ++wanted;
+  }
+  return wanted;
+}
+
+void Connection::KeepFds(size_t most) {
+  while (queued_fds_ > most) RawSyscall(SYS_close, fds_[--queued_fds_]);
+}
+
+void Connection::GiveFd(Call* call) {
+  if (!call->wants_fd || call->error != 0 || queued_fds_ == 0) return;
+  call->received_fd = fds_[0];
+  --queued_fds_;
+  memmove(&fds_[0], &fds_[1], queued_fds_ * sizeof(fds_[0]));
+}
+
+bool Connection::Need(size_t n) {
+  if (begin_ + n > kReceiveBuffer) {
+    memmove(buffer_, unread(), unread_size());
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  while (unread_size() < n) {
+    if (ReceiveSome(nullptr, 0) <= 0) return false;
+  }
+  return true;
+}
+
+bool Connection::Skip(uint64_t n) {
+  for (;;) {
+    const size_t taken = std::min<uint64_t>(n, unread_size());
+    begin_ += taken;
+    n -= taken;
+    if (n == 0) return true;
+    if (ReceiveSome(nullptr, 0) <= 0) return false;
+  }
+}
+
+long Connection::ReceiveSome(void* extra, size_t extra_size) {
+  for (;;) {
+    const long n = Receive(extra, extra_size);
+    if (n != -EAGAIN) return n;
+    WaitFor(POLLIN, reading_for_);
+  }
+}
+
+long Connection::Receive(void* extra, size_t extra_size) {
+  if (begin_ == end_) begin_ = end_ = 0;
+  if (!takes_fds_ && extra_size == 0) {
+    long n;
+    do {
+      n = RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr,
+                     nullptr);
+    } while (n == -EINTR);
+    if (n > 0) end_ += static_cast<size_t>(n);
+    return n;
+  }
+  iovec parts[2] = {{extra, extra_size}, {buffer_ + end_, kReceiveBuffer - end_}};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxQueuedFds * sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  long n;
+  do {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    n = RawSyscall(SYS_recvmsg, fd(), &message, MSG_CMSG_CLOEXEC);
+  } while (n == -EINTR);
+  if (n <= 0) return n;
+  if (static_cast<size_t>(n) > extra_size) end_ += static_cast<size_t>(n) - extra_size;
+  if (const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+      rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS) {
+    const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(rights) + i * sizeof fd, sizeof fd);
+      if (queued_fds_ < kMaxQueuedFds) {
+        fds_[queued_fds_++] = fd;
+      } else {
+        RawSyscall(SYS_close, fd);
+      }
+    }
+    FutexLockGuard guard(&lock_);
+    KeepFds(CountWantedFds());
+  }
+  return n;
+}
+
+}  // namespace rump::client

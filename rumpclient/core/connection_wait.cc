@@ -1,0 +1,224 @@
+// How a connection's threads wait: for the reader's role, for an answer, for signals.
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "rumpclient/core/connection.h"
+#include "rumpclient/core/pending.h"
+#include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
+
+namespace rump::client {
+namespace {
+
+// An answer that takes longer lets signals in.
+constexpr __kernel_timespec kShortWait = {0, 1'000'000};
+
+// What stands for requests that are no system calls of the table.
+constexpr uint32_t kNoNumber = UINT32_MAX;
+
+}  // namespace
+
+long Connection::Transact(Pending* pending, uint32_t u, const void* payload, size_t payload_size,
+                          int send_fd) {
+  {
+    FutexLockGuard guard(&lock_);
+    if (!open()) return -ENOTCONN;
+    pending->reqno = next_reqno_.fetch_add(1, std::memory_order_relaxed);
+    pending->next = list_;
+    list_ = pending;
+  }
+  if (pending->call != nullptr) pending->call->sent = true;
+  const FrameHeader header = {
+      .reqno = pending->reqno, .cls = FrameClass::kRequest, .type = pending->type, .u = u};
+  // A failure shows to the reader as the end of the stream, behind what the server sent before.
+  (void)Send(header, payload, payload_size, pending->interruption, send_fd);
+  Await(pending);
+  return pending->result;
+}
+
+void Connection::Await(Pending* pending) {
+  bool patient = false;
+  FutexLockGuard guard(&lock_);
+  while (!pending->done) {
+    if (pending->wait_result == -EINTR) {
+      Interrupt(pending);
+    } else if (MayRead(*pending)) {
+      ReadOnce(pending);
+    } else {
+      Sleep(pending, &patient);
+    }
+  }
+  ReleaseRole(pending);
+}
+
+bool Connection::MayRead(const Pending& pending) const {
+  if (suspended_) return false;
+  if (reader_ == nullptr || reader_ == &pending) return true;
+  // The reader waits below the signal handler that this call was made in.
+  return reader_->watching && reader_->thread == pending.thread;
+}
+
+void Connection::ReadOnce(Pending* pending) {
+  reader_ = pending;
+  lock_.Unlock();
+  reading_for_ = pending->interruption;
+  const ReadResult read = ReadFrame();
+  if (read == ReadResult::kLost) Lose();
+  lock_.Lock();
+  if (read != ReadResult::kNothing || pending->done) return;
+  pending->PrepareWait(fd());
+  pending->watching = true;
+  lock_.Unlock();
+  SetTimeout(false);
+  LetSignalsIn(pending);
+  lock_.Lock();
+  pending->watching = false;
+}
+
+void Connection::Sleep(Pending* pending, bool* patient) {
+  pending->PrepareWait(fd());
+  pending->asleep = true;
+  pending->wake.store(0, std::memory_order_relaxed);
+  lock_.Unlock();
+  if (pending->interruption == nullptr) {
+    FutexWait(&pending->wake, 0);
+  } else if (*patient) {
+    LetSignalsIn(pending);
+  } else {
+    *patient = FutexWait(&pending->wake, 0, &kShortWait) == -ETIMEDOUT;
+  }
+  lock_.Lock();
+  pending->asleep = false;
+}
+
+void Connection::LetSignalsIn(Pending* pending) {
+  Interruption* const interruption = pending->interruption;
+  const Wait wait = {&WaitWithSignals, &DropCancelled, pending};
+  if (interruption->around != nullptr) {
+    interruption->around(interruption, wait);
+  } else {
+    wait.wait(pending);
+  }
+}
+
+void Connection::WaitWithSignals(void* arg) {
+  auto* const pending = static_cast<Pending*>(arg);
+  const SignalSet mask = pending->interruption->mask;
+  const uint32_t number = pending->memory != nullptr ? pending->call->number : kNoNumber;
+  // Those that came while they were blocked are not lost on the call.
+  const SignalSet arrived = ClaimPending(~mask);
+  const bool ends = arrived != 0 && EndsCall(arrived, number);
+  const __kernel_timespec* const timeout = IsNeverRestarted(number) ? &pending->patience : nullptr;
+  SetSignalMask(mask);
+  long result = -EINTR;
+  if (ends) {
+    // Its handler has run.
+  } else if (!pending->watching) {
+    result = FutexWait(&pending->wake, 0, timeout);
+  } else if (timeout != nullptr) {
+    result = RawSyscall(SYS_ppoll, &pending->readable, 1, timeout, nullptr, 0);
+  } else {
+    const int fd = pending->readable.fd;
+    result = RawSyscall(SYS_recvmsg, fd, &pending->peek, MSG_PEEK);
+  }
+  SetSignalMask(kAllSignals);
+  pending->wait_result = result;
+}
+
+void Connection::Interrupt(Pending* pending) {
+  pending->wait_result = 0;
+  if (pending->interrupted) return;
+  pending->interrupted = true;
+  if (pending->call == nullptr) return;
+  lock_.Unlock();
+  SendCancel(*pending);
+  lock_.Lock();
+}
+
+void Connection::SendCancel(const Pending& pending) {
+  if ((extensions_ & kExtensionCancel) == 0) return;
+  const FrameHeader header = {.reqno = next_reqno_.fetch_add(1, std::memory_order_relaxed),
+                              .cls = FrameClass::kRequest,
+                              .type = FrameType::kCancel};
+  // A failure shows to the reader as the end of the stream.
+  (void)Send(header, &pending.reqno, sizeof pending.reqno, pending.interruption);
+}
+
+void Connection::DropCancelled(void* arg) {
+  SetSignalMask(kAllSignals);
+  auto* const pending = static_cast<Pending*>(arg);
+  Connection& self = *pending->connection;
+  bool done;
+  {
+    FutexLockGuard guard(&self.lock_);
+    pending->asleep = false;
+    pending->watching = false;
+    while (pending->served) {
+      self.lock_.Unlock();
+      RawSyscall(SYS_sched_yield);
+      self.lock_.Lock();
+    }
+    done = pending->done;
+    if (!done) self.Unlink(pending);
+    self.ReleaseRole(pending);
+  }
+  if (!done && pending->call != nullptr && !pending->interrupted) self.SendCancel(*pending);
+}
+
+void Connection::ReleaseRole(Pending* pending) {
+  if (reader_ == pending) reader_ = nullptr;
+  if (reader_ != nullptr || suspended_) return;
+  // The reader that this call's signal handler interrupted.
+  for (Pending* below = list_; below != nullptr; below = below->next) {
+    if (!below->watching) continue;
+    reader_ = below;
+    below->Spoil();
+    return;
+  }
+  // One that still sends is passed over: it may be blocked, and looks for itself when it is not.
+  for (Pending* heir = list_; heir != nullptr; heir = heir->next) {
+    if (!heir->asleep) continue;
+    heir->wake.store(1, std::memory_order_relaxed);
+    FutexWakeOne(&heir->wake);
+    return;
+  }
+}
+
+void Connection::Unlink(Pending* pending) {
+  Pending** link = &list_;
+  while (*link != pending) link = &(*link)->next;
+  *link = pending->next;
+}
+
+void Connection::Complete(Pending* pending, long result) {
+  FutexLockGuard guard(&lock_);
+  Unlink(pending);
+  pending->result = result;
+  pending->done = true;
+  pending->served = false;
+  if (pending->watching) pending->Spoil();
+  // Under the lock: once it is released, the owner may return and its stack be gone.
+  pending->wake.store(1, std::memory_order_relaxed);
+  if (pending->asleep) FutexWakeOne(&pending->wake);
+  if (queued_fds_ > 0) KeepFds(CountWantedFds());
+}
+
+void Connection::Lose() {
+  // Ends a send(2) that another thread is blocked in, and with it its hold on the lock.
+  RawSyscall(SYS_shutdown, fd(), SHUT_RDWR);
+  {
+    FutexLockGuard guard(&send_lock_);
+    RawSyscall(SYS_close, fd_.exchange(-1, std::memory_order_relaxed));
+  }
+  for (;;) {
+    Pending* pending;
+    {
+      FutexLockGuard guard(&lock_);
+      pending = list_;
+    }
+    if (pending == nullptr) return;
+    Complete(pending, -ENOTCONN);
+  }
+}
+
+}  // namespace rump::client

@@ -1,0 +1,170 @@
+// The process's forks and execs.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
+#include "rumpclient/process.h"
+
+namespace rump::client {
+namespace {
+
+bool Names(const char* entry, const char* variable) {
+  const size_t length = strlen(variable);
+  return strncmp(entry, variable, length) == 0 && entry[length] == '=';
+}
+
+// A copy of an environment with two variables replaced. From mmap(2), since a child of vfork may
+// not allocate.
+class Environment {
+ public:
+  Environment(char* const* from, char* exec_fd, char* parsed_server) {
+    size_t count = 0;
+    while (from != nullptr && from[count] != nullptr) ++count;
+    size_ = (count + 3) * sizeof(char*);
+    void* const memory =
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    entries_ = static_cast<char**>(memory);
+    char** to = entries_;
+    for (size_t i = 0; i < count; ++i) {
+      if (!Names(from[i], kExecFdVariable) && !Names(from[i], kParsedServerVariable)) {
+        *to++ = from[i];
+      }
+    }
+    if (exec_fd == nullptr) return;
+    *to++ = exec_fd;
+    *to++ = parsed_server;
+  }
+  ~Environment() {
+    if (entries_ != nullptr) munmap(entries_, size_);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  char** entries() const { return entries_; }  // nullptr: no memory
+
+ private:
+  size_t size_ = 0;
+  char** entries_ = nullptr;
+};
+
+}  // namespace
+
+int Process::Prefork(PreforkCookie* cookie) {
+  if (page_ == nullptr) return ENOTCONN;
+  const SignalBlock block;
+  Interruption interruption;
+  interruption.mask = block.before();
+  uint32_t generation;
+  if (!Enter(block.before(), &generation)) return ENOTCONN;
+  const long result = connection().Prefork(cookie, &interruption);
+  Leave();
+  return static_cast<int>(-result);
+}
+
+int Process::Claim(const PreforkCookie& cookie) {
+  if (page_ == nullptr) return ENOTCONN;
+  const SignalBlock block;
+  const pid_t pid = getpid();
+  const pid_t owner = page_->owner.load();
+  const bool shares = owner != 0 && owner != pid;
+  const uint32_t active = active_.load();
+  Connection& inherited = connections_[active];
+  Connection& own = connections_[1 - active];
+  if (owner == pid && page_->users.load() != 0) return EBUSY;
+  own.Abandon();
+  long result = own.Open(endpoint_);
+  if (result == 0) result = own.Fork(cookie, /*cancel=*/false);
+  if (result != 0) own.Abandon();
+  // Only now: as long as it is open, the server keeps what its process has preforked.
+  if (shares) {
+    if (result == 0) close(inherited.fd());
+    if (result == 0) sharing_child_.store(ThreadPointer());
+    return static_cast<int>(-result);
+  }
+  if (result == 0 || owner == 0) inherited.Abandon();
+  if (result != 0) return static_cast<int>(-result);
+  active_.store(1 - active);
+  page_->owner.store(pid);
+  page_->generation.fetch_add(1);
+  page_->state.store(kConnected);
+  return 0;
+}
+
+int Process::CancelFork(const PreforkCookie& cookie) {
+  const SignalBlock block;
+  Connection canceller;
+  long result = canceller.Open(endpoint_);
+  if (result == 0) result = canceller.Fork(cookie, /*cancel=*/true);
+  canceller.Abandon();
+  return static_cast<int>(-result);
+}
+
+void Process::ForgetSharingChild() {
+  if (!in_sharing_child()) return;
+  connection().Forget();
+  sharing_child_.store(nullptr);
+}
+
+pid_t Process::Fork(pid_t (*fork_function)()) {
+  PreforkCookie cookie;
+  if (const int error = Prefork(&cookie); error != 0) {
+    errno = error;
+    return -1;
+  }
+  // Handlers find the child's connection, never its parent's.
+  const SignalBlock block;
+  const pid_t pid = fork_function();
+  if (pid < 0) {
+    const int error = errno;
+    CancelFork(cookie);
+    errno = error;
+  } else if (pid == 0) {
+    if (const int error = Claim(cookie); error != 0) {
+      Complain("the child of a fork got no process in the server: %s: exiting", strerror(error));
+      _exit(1);
+    }
+  }
+  return pid;
+}
+
+int Process::Exec(const char* path, char* const argv[], char* const envp[]) {
+  const bool connected = page_ != nullptr && page_->state.load() == kConnected;
+  char exec_fd[64];
+  char parsed_server[160];
+  const SignalBlock block;
+  const void* const thread = ThreadPointer();
+  const bool suspended = connected && connection().Suspend();
+  if (suspended) {
+    execing_.store(thread);
+    const Connection::Inheritance inherited = connection().inheritance();
+    snprintf(exec_fd, sizeof exec_fd, "%s=%d,%u,%u", kExecFdVariable, inherited.fd,
+             inherited.extensions, unsigned{inherited.linux_abi});
+    char url[128] = "";
+    FormatUrl(endpoint_, url, sizeof url);
+    snprintf(parsed_server, sizeof parsed_server, "%s=%s", kParsedServerVariable, url);
+  }
+  int error = ENOMEM;
+  const Environment environment(envp, suspended ? exec_fd : nullptr, parsed_server);
+  if (environment.entries() != nullptr) {
+    if (suspended) connection().SetCloseOnExec(false);
+    // The next program starts with the mask that it finds.
+    SetSignalMask(block.before());
+    execve(path, argv, environment.entries());
+    error = errno;
+    SetSignalMask(kAllSignals);
+    if (suspended) connection().SetCloseOnExec(true);
+  }
+  if (suspended) {
+    connection().Resume();
+    execing_.store(nullptr);
+  }
+  return error;
+}
+
+}  // namespace rump::client

@@ -1,0 +1,180 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "rump/rump_syscalls.h"
+#include "rump/rumpclient.h"
+#include "tests/rumpclient/test_server.h"
+
+extern char** environ;
+
+namespace rump::client {
+namespace {
+
+// Absolute, since some tests go elsewhere.
+std::string ProgramPath() {
+  char* const path = realpath("tests/rumpclient/exec_program", nullptr);
+  EXPECT_NE(nullptr, path) << strerror(errno);
+  std::string result = path != nullptr ? path : "";
+  free(path);
+  return result;
+}
+
+[[noreturn]] void BecomeProgram(const std::string& path, const std::vector<std::string>& args) {
+  std::vector<char*> argv = {const_cast<char*>("exec_program")};
+  for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
+  argv.push_back(nullptr);
+  rumpclient_exec(path.c_str(), argv.data(), environ);
+  ADD_FAILURE() << "rumpclient_exec: " << strerror(errno);
+  ExitWithResult();
+}
+
+// Runs `program`, which execs, and returns its exit status.
+template <typename Function>
+int StatusOf(const TestServer& server, Function program) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    EXPECT_EQ(0, rumpclient_init());
+    program();
+    ExitWithResult();
+  }
+  int status = -1;
+  EXPECT_EQ(pid, waitpid(pid, &status, 0));
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  return WEXITSTATUS(status);
+}
+
+TEST(ExecTest, TwentyTimesFromAboveABlockedPool) {
+  TestServer server;
+  EXPECT_EQ(0, StatusOf(server, [] {
+              RumpPipe pipe;
+              RumpPipe silent;
+              // The pool reads from a pipe of its own, so that it takes nobody's bytes.
+              const std::string pid = std::to_string(rump_sys_getpid());
+              BecomeProgram(ProgramPath(),
+                            {"chain", "20", pid, std::to_string(pipe.reader),
+                             std::to_string(pipe.writer), std::to_string(silent.reader)});
+            }));
+}
+
+TEST(ExecTest, CloseOnExec) {
+  TestServer server;
+  EXPECT_EQ(
+      0b01, StatusOf(server, [] {
+        RumpPipe pipe;
+        EXPECT_EQ(0, Call(SYS_fcntl, {static_cast<uint64_t>(pipe.writer), F_SETFD, FD_CLOEXEC}));
+        BecomeProgram(ProgramPath(),
+                      {"open", std::to_string(pipe.reader), std::to_string(pipe.writer)});
+      }));
+}
+
+TEST(ExecTest, LeavesTheSignalMask) {
+  TestServer server;
+  EXPECT_EQ(0, StatusOf(server, [] { BecomeProgram(ProgramPath(), {"mask"}); }));
+}
+
+TEST(ExecTest, RelativePathAndAnotherDirectory) {
+  TestServer server;
+  const std::string program = ProgramPath();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    EXPECT_EQ(0, chdir(server.directory().c_str()));
+    setenv("RUMP_SERVER", "unix://s", 1);
+    EXPECT_EQ(0, rumpclient_init());
+    EXPECT_EQ(0, chdir("/"));
+    const pid_t child = rumpclient_fork();
+    if (child == 0) BecomeProgram(program, {"pid", std::to_string(rump_sys_getpid())});
+    ExpectGoodEnd(child);
+    BecomeProgram(program, {"pid", std::to_string(rump_sys_getpid())});
+  }
+  ExpectGoodEnd(pid);
+}
+
+TEST(ExecTest, FailureLosesNothing) {
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t pid = rump_sys_getpid();
+    RumpPipe pipe;
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 8; ++i) {
+      readers.emplace_back([&] {
+        char c;
+        EXPECT_EQ(1, rump_sys_read(pipe.reader, &c, 1)) << strerror(errno);
+      });
+    }
+    AwaitCallsInFlight(8);
+    char* const argv[] = {const_cast<char*>("none"), nullptr};
+    for (int i = 0; i < 100; ++i) {
+      EXPECT_EQ(-1, rumpclient_exec("/nonexistent", argv, environ));
+      EXPECT_EQ(ENOENT, errno);
+    }
+    EXPECT_EQ(pid, rump_sys_getpid());
+    EXPECT_EQ(8, rump_sys_write(pipe.writer, "12345678", 8));
+    for (std::thread& reader : readers) reader.join();
+    for (int fd = 900; fd < 1100; ++fd) {
+      const int flags = fcntl(fd, F_GETFD);
+      EXPECT_TRUE(flags == -1 || flags == FD_CLOEXEC) << fd;
+    }
+  });
+}
+
+TEST(ExecTest, WithoutAConnectionIsExecve) {
+  TestServer server;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    char* const argv[] = {const_cast<char*>("true"), nullptr};
+    char* const environment[] = {const_cast<char*>("RUMPCLIENT__EXECFD=7,0,0"), nullptr};
+    rumpclient_exec("/bin/true", argv, environment);
+    _exit(1);
+  }
+  ExpectGoodEnd(pid);
+}
+
+TEST(ExecTest, InAChildOfVfork) {
+  TestServer server;
+  RunProgram(server, [] {
+    const std::string program = ProgramPath();
+    RumpPipe pipe;
+    const std::string reader = std::to_string(pipe.reader);
+    const pid_t parent = rump_sys_getpid();
+    const char* const argv[] = {"exec_program", "open", reader.c_str(), nullptr};
+    const pid_t child = rumpclient_vfork();
+    if (child == 0) {
+      rumpclient_exec(program.c_str(), const_cast<char**>(argv), environ);
+      _exit(9);
+    }
+    int status = -1;
+    EXPECT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_EQ(0b1, WEXITSTATUS(status)) << "the descriptor is open in the new program";
+    EXPECT_EQ(parent, rump_sys_getpid());
+    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
+  });
+}
+
+TEST(ExecTest, ForeignDescriptor) {
+  TestServer server;
+  RunBareProgram(server, [&] {
+    setenv("RUMPCLIENT__EXECFD", "999,0,0", 1);
+    setenv("RUMP__PARSEDSERVER", server.url().c_str(), 1);
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(-1, rumpclient_init());
+    EXPECT_EQ(EBADF, errno);
+    EXPECT_NE(std::string::npos,
+              testing::internal::GetCapturedStderr().find("RUMPCLIENT__EXECFD=999,0,0"));
+    EXPECT_EQ(nullptr, getenv("RUMPCLIENT__EXECFD"));
+    EXPECT_EQ(0, rumpclient_init()) << "the variable is gone";
+  });
+}
+
+}  // namespace
+}  // namespace rump::client

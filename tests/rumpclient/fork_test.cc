@@ -1,0 +1,298 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "protocol/frame.h"
+#include "rump/rump_syscalls.h"
+#include "rump/rumpclient.h"
+#include "tests/rumpclient/test_server.h"
+
+namespace rump::client {
+namespace {
+
+void Put(int fd, char c) { EXPECT_EQ(1, rump_sys_write(fd, &c, 1)) << strerror(errno); }
+
+char Get(int fd) {
+  char c = 0;
+  EXPECT_EQ(1, rump_sys_read(fd, &c, 1)) << strerror(errno);
+  return c;
+}
+
+// Runs `child` in a child made by `fork_function`.
+template <typename Function>
+pid_t InChild(pid_t (*fork_function)(), Function child) {
+  const pid_t pid = fork_function();
+  EXPECT_GE(pid, 0) << strerror(errno);
+  if (pid != 0) return pid;
+  child();
+  ExitWithResult();
+}
+
+TEST(ForkTest, ThreeGenerationsAndPipes) {
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t grandparent = rump_sys_getpid();
+    RumpPipe up;
+    RumpPipe down;
+    const pid_t child = InChild(&rumpclient_fork, [&] {
+      const pid_t parent = rump_sys_getpid();
+      EXPECT_NE(grandparent, parent);
+      EXPECT_EQ(grandparent, Call(SYS_getppid, {}));
+      RumpPipe between;
+      const pid_t grandchild = InChild(&rumpclient_fork, [&] {
+        EXPECT_NE(parent, rump_sys_getpid());
+        EXPECT_EQ(parent, Call(SYS_getppid, {}));
+        EXPECT_EQ('a', Get(down.reader));
+        Put(up.writer, 'c');
+        Put(between.writer, 'd');
+      });
+      EXPECT_EQ('d', Get(between.reader));
+      EXPECT_EQ(parent, rump_sys_getpid());
+      ExpectGoodEnd(grandchild);
+      EXPECT_EQ(0, rump_sys_close(up.writer)) << "the parent's is another one";
+    });
+    Put(down.writer, 'a');
+    EXPECT_EQ('c', Get(up.reader));
+    ExpectGoodEnd(child);
+    EXPECT_EQ(grandparent, rump_sys_getpid());
+    Put(up.writer, 'e');
+    EXPECT_EQ('e', Get(up.reader));
+  });
+}
+
+TEST(ForkTest, OfAProcessWithThreads) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 4; ++i) readers.emplace_back([&] { EXPECT_EQ('x', Get(pipe.reader)); });
+    AwaitCallsInFlight(4);
+    ExpectGoodEnd(InChild(&rumpclient_fork, [&] {
+      for (int i = 0; i < 4; ++i) Put(pipe.writer, 'x');
+    }));
+    for (std::thread& reader : readers) reader.join();
+  });
+}
+
+TEST(ForkTest, PlainForkLeavesTheConnectionToTheParent) {
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    ExpectGoodEnd(InChild(&fork, [&] {
+      EXPECT_EQ(-1, rump_sys_getpid());
+      EXPECT_EQ(ENOTCONN, errno);
+      EXPECT_EQ(0, rumpclient_init());
+      EXPECT_NE(parent, rump_sys_getpid());
+    }));
+    EXPECT_EQ(parent, rump_sys_getpid());
+  });
+}
+
+TEST(ForkTest, WithoutAConnection) {
+  TestServer server;
+  RunBareProgram(server, [] {
+    EXPECT_EQ(-1, rumpclient_fork());
+    EXPECT_EQ(ENOTCONN, errno);
+    EXPECT_EQ(-1, rumpclient_vfork());
+    EXPECT_EQ(ENOTCONN, errno);
+    EXPECT_EQ(nullptr, rumpclient_prefork());
+    EXPECT_EQ(ENOTCONN, errno);
+    EXPECT_EQ(-1, rumpclient_daemon(1, 1));
+    EXPECT_EQ(ENOTCONN, errno);
+  });
+}
+
+TEST(PreforkTest, CopiesAtThatMoment) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe before;
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    EXPECT_EQ(0, rump_sys_close(before.writer));
+    RumpPipe after;
+    ExpectGoodEnd(InChild(&::fork, [&] {
+      ASSERT_EQ(0, rumpclient_fork_init(fork));
+      EXPECT_EQ(1, rump_sys_write(before.writer, "x", 1));
+    }));
+    EXPECT_EQ('x', Get(before.reader));
+    free(fork);
+  });
+}
+
+TEST(PreforkTest, ReusedCookie) {
+  TestServer server;
+  RunProgram(server, [] {
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    ExpectGoodEnd(InChild(&::fork, [&] {
+      EXPECT_EQ(0, rumpclient_fork_init(fork));
+      const pid_t pid = rump_sys_getpid();
+      EXPECT_EQ(-1, rumpclient_fork_init(fork));
+      EXPECT_EQ(ESRCH, errno);
+      EXPECT_EQ(pid, rump_sys_getpid()) << "what it was, it still is";
+    }));
+    ExpectGoodEnd(InChild(&::fork, [&] {
+      EXPECT_EQ(-1, rumpclient_fork_init(fork));
+      EXPECT_EQ(ESRCH, errno);
+      EXPECT_EQ(-1, rump_sys_getpid());
+      EXPECT_EQ(ENOTCONN, errno);
+    }));
+    free(fork);
+  });
+}
+
+TEST(PreforkTest, ForgedCookie) {
+  TestServer server;
+  RunProgram(server, [] {
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    reinterpret_cast<unsigned char*>(fork)[sizeof(PreforkCookie) - 1] ^= 1;
+    ExpectGoodEnd(InChild(&::fork, [&] {
+      EXPECT_EQ(-1, rumpclient_fork_init(fork));
+      EXPECT_EQ(ESRCH, errno);
+    }));
+    free(fork);
+  });
+}
+
+TEST(PreforkTest, CancelDropsTheCopy) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    const int processes = CountProcesses();
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    EXPECT_EQ(processes + 1, CountProcesses());
+    EXPECT_EQ(0, rump_sys_close(pipe.writer));
+    unsigned char copy[sizeof(PreforkCookie)];
+    memcpy(copy, fork, sizeof copy);
+    rumpclient_fork_cancel(fork);
+    char c;
+    EXPECT_EQ(0, rump_sys_read(pipe.reader, &c, 1)) << "the copy's write end is closed";
+    EXPECT_EQ(processes, CountProcesses());
+    ExpectGoodEnd(InChild(&::fork, [&] {
+      EXPECT_EQ(-1, rumpclient_fork_init(reinterpret_cast<struct rumpclient_fork*>(copy)));
+      EXPECT_EQ(ESRCH, errno);
+    }));
+  });
+}
+
+TEST(PreforkTest, ParentsDeathLosesNothing) {
+  TestServer server;
+  int gone[2];
+  int result[2];
+  ASSERT_EQ(0, pipe2(gone, O_CLOEXEC));
+  ASSERT_EQ(0, pipe2(result, O_CLOEXEC));
+  RunProgram(server, [&] {
+    RumpPipe pipe;
+    Put(pipe.writer, 'p');
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    InChild(&::fork, [&] {
+      close(gone[1]);
+      char c;
+      EXPECT_EQ(0, read(gone[0], &c, 1)) << "the parent, and the test, have closed theirs";
+      EXPECT_EQ(0, rumpclient_fork_init(fork)) << strerror(errno);
+      EXPECT_EQ('p', Get(pipe.reader));
+      EXPECT_EQ(testing::Test::HasFailure() ? 0 : 1,
+                write(result[1], "g", !testing::Test::HasFailure()));
+    });
+  });
+  close(gone[1]);
+  close(result[1]);
+  char c = 0;
+  EXPECT_EQ(1, read(result[0], &c, 1));
+  EXPECT_EQ('g', c);
+  close(gone[0]);
+  close(result[0]);
+}
+
+TEST(VforkTest, ParentWaitsAndIsIntact) {
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    RumpPipe pipe;
+    int last_word[2];
+    ASSERT_EQ(0, pipe2(last_word, O_NONBLOCK));
+    const pid_t child = rumpclient_vfork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      const pid_t pid = rump_sys_getpid();
+      if (pid == parent || rump_sys_write(pipe.writer, &pid, sizeof pid) != sizeof pid) _exit(1);
+      if (rump_sys_close(pipe.reader) != 0) _exit(2);
+      _exit(write(last_word[1], "x", 1) == 1 ? 0 : 3);
+    }
+    char c;
+    EXPECT_EQ(1, read(last_word[0], &c, 1)) << "the child ends before its parent goes on";
+    pid_t said = 0;
+    EXPECT_EQ(sizeof said, rump_sys_read(pipe.reader, &said, sizeof said));
+    ExpectGoodEnd(child);
+    EXPECT_NE(parent, said);
+    EXPECT_EQ(parent, rump_sys_getpid());
+  });
+}
+
+// A child on its parent's memory, while other threads of the parent use it.
+TEST(VforkTest, OnTheParentsMemory) {
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    RumpPipe pipe;
+    RumpPipe stop;
+    std::thread blocked([&] { EXPECT_EQ('s', Get(stop.reader)); });
+    AwaitCallsInFlight(1);
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    const pid_t child = vfork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      if (rumpclient_fork_init(fork) != 0) _exit(1);
+      const pid_t pid = rump_sys_getpid();
+      if (pid == parent || rump_sys_write(pipe.writer, &pid, sizeof pid) != sizeof pid) _exit(2);
+      _exit(0);
+    }
+    rumpclient_fork_vparent(fork);
+    free(fork);
+    ExpectGoodEnd(child);
+    pid_t said = 0;
+    EXPECT_EQ(sizeof said, rump_sys_read(pipe.reader, &said, sizeof said));
+    EXPECT_NE(parent, said);
+    EXPECT_EQ(parent, rump_sys_getpid());
+    Put(stop.writer, 's');
+    blocked.join();
+  });
+}
+
+TEST(DaemonTest, IsTheSameToTheServer) {
+  TestServer server;
+  int result[2];
+  ASSERT_EQ(0, pipe2(result, O_CLOEXEC));
+  RunProgram(server, [&] {
+    RumpPipe pipe;
+    Put(pipe.writer, 'd');
+    const pid_t before = getpid();
+    ASSERT_EQ(0, rumpclient_daemon(0, 1)) << strerror(errno);
+    EXPECT_NE(before, getpid());
+    EXPECT_EQ(getpid(), getsid(0));
+    char directory[8] = "";
+    EXPECT_STREQ("/", getcwd(directory, sizeof directory));
+    EXPECT_EQ('d', Get(pipe.reader));
+    EXPECT_EQ(testing::Test::HasFailure() ? 0 : 1,
+              write(result[1], "g", !testing::Test::HasFailure()));
+  });
+  close(result[1]);
+  char c = 0;
+  EXPECT_EQ(1, read(result[0], &c, 1));
+  EXPECT_EQ('g', c);
+  close(result[0]);
+}
+
+}  // namespace
+}  // namespace rump::client
