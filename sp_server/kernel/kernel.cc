@@ -10,8 +10,6 @@
 
 namespace rump {
 namespace {
-// Processes at once, waiting for their fork handshake or with a client.
-constexpr size_t kMaxProcesses = 100'000;
 constexpr Pid kMaxPid = 4'194'304;
 }  // namespace
 
@@ -22,6 +20,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
       : kernel_(kernel), process_(std::move(process)) {}
 
   ~Handle() override {
+    if (unclaimed_) kernel_->UncountCopy(*process_);
     process_->client = nullptr;
     process_->on_drained = nullptr;
     kernel_->RemoveProcess(*process_);
@@ -30,9 +29,12 @@ class BuiltinKernel::Handle final : public KernelProcess {
   }
 
   Result<std::unique_ptr<KernelProcess>> Fork() override {
-    if (kernel_->processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
+    if (!kernel_->HasRoomForCopyOf(*process_)) return Errno(EAGAIN);
     std::shared_ptr<Process> child = kernel_->NewProcess(process_->command, process_->pid);
     auto handle = std::make_unique<Handle>(kernel_, child);
+    handle->unclaimed_ = true;
+    ++process_->copies;
+    ++kernel_->copies_;
     if (const Errno error = child->fds.CopyFrom(process_->fds); !error.ok()) return error;
     for (const uint64_t id : process_->objects) {
       if (kernel_->objects_.Find(id) != nullptr) kernel_->AllowObject(*child, id);
@@ -40,7 +42,10 @@ class BuiltinKernel::Handle final : public KernelProcess {
     return std::unique_ptr<KernelProcess>(std::move(handle));
   }
 
-  void SetClient(const ClientInfo* client) override { process_->client = client; }
+  void SetClient(const ClientInfo* client) override {
+    if (std::exchange(unclaimed_, false)) kernel_->UncountCopy(*process_);
+    process_->client = client;
+  }
 
   void Exec(std::string_view command, std::function<void(Errno)> done) override {
     process_->on_drained = [process = process_.get(), command = std::string(command),
@@ -77,6 +82,7 @@ class BuiltinKernel::Handle final : public KernelProcess {
 
   BuiltinKernel* const kernel_;
   const std::shared_ptr<Process> process_;
+  bool unclaimed_ = false;  // a copy that no client has had yet
 };
 
 BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
@@ -112,8 +118,20 @@ void BuiltinKernel::RemoveProcess(const Process& process) {
   processes_.erase(process.pid);
 }
 
+bool BuiltinKernel::HasRoomForCopyOf(const Process& process) const {
+  // Copies cost a client nothing, so they never get at the other half. No process has more of them
+  // than it leaves to all others: the more they are, the less each gets, and a newcomer gets some.
+  const size_t room = limits_.processes / 2 - copies_;
+  return process.copies < room && processes_.size() < limits_.processes;
+}
+
+void BuiltinKernel::UncountCopy(const Process& copy) {
+  --copies_;
+  if (copy.ppid != kInitPid) --processes_.at(copy.ppid)->copies;
+}
+
 Result<std::unique_ptr<KernelProcess>> BuiltinKernel::Spawn(std::string_view command) {
-  if (processes_.size() >= kMaxProcesses) return Errno(EAGAIN);
+  if (processes_.size() >= limits_.processes) return Errno(EAGAIN);
   return std::unique_ptr<KernelProcess>(new Handle(this, NewProcess(command, kInitPid)));
 }
 

@@ -70,6 +70,8 @@ class BuiltinKernel final : public Kernel {
   class Handle;
   std::shared_ptr<Process> NewProcess(std::string_view command, Pid parent);
   void RemoveProcess(const Process& process);
+  bool HasRoomForCopyOf(const Process& process) const;
+  void UncountCopy(const Process& copy);
   std::vector<ProcessReport> ReportProcesses(Pid except) const;
   StatisticsReport ReportStatistics() const;
 
@@ -81,6 +83,7 @@ class BuiltinKernel final : public Kernel {
   SocketFamilies families_;
   HostObjects objects_;
   std::map<Pid, std::shared_ptr<Process>> processes_;
+  size_t copies_ = 0;  // of processes_, those that no client has claimed
   Pid next_pid_ = kInitPid + 1;
   const ServerInfo* server_ = nullptr;
   std::vector<CallCount> call_counts_;  // see StatisticsReport

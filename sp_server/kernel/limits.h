@@ -9,6 +9,9 @@
 namespace rump {
 
 struct KernelLimits {
+  // Processes at once; one more is EAGAIN. Forked copies that no client has claimed yet get at most
+  // half of them, and one process no more copies than it leaves to all others.
+  size_t processes = 100'000;
   // Entries in the descriptor table of one process; one more is EMFILE.
   size_t process_files = 4096;
   // Entries in the descriptor tables of all processes, free ones below open ones included; one more

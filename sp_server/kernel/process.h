@@ -42,6 +42,7 @@ struct Process {
   Pid pid = 0;
   Pid ppid = kInitPid;
   std::unordered_set<Pid> children;  // init takes them over when the process ends
+  size_t copies = 0;                 // of these, those that no client has claimed
   std::string command;
   FdTable fds;
   // Objects of the "hostfd" extension that this process may use: it made them, inherited them by

@@ -54,13 +54,14 @@ class Programs:
         return float(run([self._path("tools/rump"), "run", "--",
                           self._path("tests/bench/socket_bench"), *arguments], one_cpu))
 
-    def sysproxy(self, *arguments, program="sysproxy_bench", scheme="unix", one_cpu=True):
+    def sysproxy(self, *arguments, program="sysproxy_bench", scheme="unix", one_cpu=True,
+                 options=()):
         """The numbers that a benchmark prints of a server of its own."""
         with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as directory:
             unix = f"unix://{directory}/s"
             tcp = f"tcp://127.0.0.1:{free_port()}/"
             # Returns when the server, in the background by then, can be connected to.
-            run([self._path("sp_server/rump_server"), unix, tcp], one_cpu)
+            run([self._path("sp_server/rump_server"), *options, unix, tcp], one_cpu)
             try:
                 out = run([self._path(f"tests/bench/{program}"), *arguments], one_cpu,
                           environment={"RUMP_SERVER": unix if scheme == "unix" else tcp})
@@ -128,6 +129,10 @@ def rows(programs):
             *programs.sysproxy("null", str(threads), str(20000 // threads),
                                program="client_bench", one_cpu=False)]
 
+    def traced(*arguments):
+        return lambda: [*programs.sysproxy(*arguments),
+                        *programs.sysproxy(*arguments, options=["--trace=/dev/null"])]
+
     def beyond_host_fork():
         both, host = programs.sysproxy("fork", "500", program="client_bench")
         return [programs.native("pair", "20000", one_cpu=True), both - host]
@@ -145,6 +150,7 @@ def rows(programs):
     return [
         Row("null call, 1 CPU", "us", "unix ping-pong", against_ping_pong("null", "20000"),
             at_most=1.4),
+        Row("null call traced, 1 CPU", "us", "not traced", traced("null", "20000")),
         Row("null call over tcp, 1 CPU", "us", "TCP ping-pong",
             against_ping_pong("null", "20000", scheme="tcp"), at_most=1.4),
         Row("4 KiB pipe write, 1 CPU", "us", "unix ping-pong",

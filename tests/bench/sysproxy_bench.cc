@@ -4,10 +4,10 @@
 //   pipe SIZE CALLS      microseconds of a write of SIZE bytes to a pipe, its read not counted
 //   clients COUNT CALLS  thousands of getpids a second, COUNT processes making CALLS each
 //   connect TIMES        microseconds of connecting, banner and handshake
-//   blocked CLIENTS CALLS  with CLIENTS connected, each with CALLS reads that block: microseconds
-//   of
-//                        one more client's getpid before and after, KiB of the server's memory per
-//                        blocked call, threads of the server
+//   blocked CLIENTS CALLS  of a server that has served nobody yet: microseconds of one client's
+//                        getpid alone, and beside CLIENTS more with CALLS reads each that block;
+//                        KiB of memory per blocked call that the server has grown by since it
+//                        was alone, clients and all; threads of the server
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -155,10 +155,10 @@ class SmallClient {
   uint64_t reqno_ = 1;
 };
 
-size_t StatusOf(pid_t pid, const std::string& field) {
+long StatusOf(pid_t pid, const std::string& field) {
   std::ifstream status("/proc/" + std::to_string(pid) + "/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(field)) return std::stoul(line.substr(field.size()));
+    if (line.starts_with(field)) return std::stol(line.substr(field.size()));
   }
   return 0;
 }
@@ -173,18 +173,19 @@ void Blocked(int count, int calls) {
   Init();
   NullCall(kRounds);
   const double idle = NullCall(kRounds);
+  const pid_t server = SmallClient().server();
+  // Before the clients: what connecting them leaves free would pay for their calls.
+  const long before = StatusOf(server, "VmRSS:");
   std::vector<SmallClient> clients(static_cast<size_t>(count));
   for (SmallClient& client : clients) client.Call(SYS_pipe, {0});
-  const pid_t server = clients[0].server();
-  const size_t before = StatusOf(server, "VmRSS:");
   for (SmallClient& client : clients) {
     for (int i = 0; i < calls; ++i) client.SendCall(SYS_read, {0, 0, 8});
     // Answered behind them: then they block.
     client.Call(SYS_getpid, {});
   }
-  const size_t after = StatusOf(server, "VmRSS:");
+  const long after = StatusOf(server, "VmRSS:");
   const double busy = NullCall(kRounds);
-  printf("%.3f %.3f %.3f %zu\n", idle, busy,
+  printf("%.3f %.3f %.3f %ld\n", idle, busy,
          static_cast<double>(after - before) / (static_cast<double>(count) * calls),
          StatusOf(server, "Threads:"));
 }

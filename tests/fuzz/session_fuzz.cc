@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -29,6 +30,9 @@ namespace rump {
 namespace {
 
 constexpr auto kNow = EventLoop::Clock::duration::zero();
+constexpr size_t kCallsInFlight = 32;
+// More than a client may send with one frame.
+constexpr size_t kMaxAttached = 24;
 
 // Takes the input apart; zeros behind its end.
 class Input {
@@ -40,6 +44,10 @@ class Input {
     const uint8_t byte = bytes_[0];
     bytes_ = bytes_.subspan(1);
     return byte;
+  }
+  uint16_t Number() {
+    const uint8_t low = Byte();
+    return static_cast<uint16_t>(low | Byte() << 8);
   }
   std::string Bytes(size_t count) {
     const auto taken = bytes_.first(std::min(count, bytes_.size()));
@@ -59,7 +67,7 @@ struct Host {
   }
   static ServerOptions Options() {
     ServerOptions options;
-    options.limits.calls_in_flight = 32;
+    options.limits.calls_in_flight = kCallsInFlight;
     options.limits.output_bytes = 4 << 20;
     options.max_preforks = 8;
     return options;
@@ -87,8 +95,36 @@ class Client {
     host_->server.AddClient(UniqueFd(ends[1]), {"fuzz", /*trusted=*/true});
   }
 
+  // What has been attached goes along.
   void SendBytes(const std::string& bytes) {
-    (void)!send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(kMaxAttached * sizeof(int))];
+    msghdr msg{};
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    if (!attached_.empty()) {
+      msg.msg_control = control;
+      msg.msg_controllen = CMSG_SPACE(attached_.size() * sizeof(int));
+      cmsghdr* const rights = CMSG_FIRSTHDR(&msg);
+      rights->cmsg_len = CMSG_LEN(attached_.size() * sizeof(int));
+      rights->cmsg_level = SOL_SOCKET;
+      rights->cmsg_type = SCM_RIGHTS;
+      for (size_t i = 0; i < attached_.size(); ++i) {
+        const int fd = attached_[i].get();
+        memcpy(CMSG_DATA(rights) + i * sizeof fd, &fd, sizeof fd);
+      }
+    }
+    (void)!sendmsg(fd_.get(), &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    attached_.clear();
+  }
+
+  // Keeps descriptors for the next bytes: ends C, or what the server has never seen.
+  void Attach(Input* input) {
+    const uint8_t byte = input->Byte();
+    for (int i = byte % kMaxAttached; i >= 0 && attached_.size() < kMaxAttached; --i) {
+      const bool ours = byte < 128 && !sockets_.empty();
+      attached_.emplace_back(ours ? dup(sockets_.back().get()) : eventfd(0, EFD_CLOEXEC));
+    }
   }
 
   void Send(FrameHeader header, const std::string& payload = {}) {
@@ -110,14 +146,19 @@ class Client {
   }
 
   void SystemCall(Input* input) {
-    const auto table = AllSyscalls();
-    const SyscallSpec& spec = table[input->Byte() % table.size()];
+    const SyscallSpec& spec = Row(input->Number());
     std::string args;
     for (int i = 0; i < spec.nargs; ++i) {
       const uint64_t arg = Argument(input);
       args.append(reinterpret_cast<const char*>(&arg), sizeof arg);
     }
-    Send({.reqno = 5, .type = FrameType::kSyscall, .u = spec.number}, args);
+    Send({.reqno = ++call_, .type = FrameType::kSyscall, .u = spec.number}, args);
+  }
+  // One of the last calls.
+  void Cancel(Input* input) {
+    const uint64_t reqno = call_ - input->Byte() % kCallsInFlight;
+    Send({.reqno = 5, .type = FrameType::kCancel},
+         {reinterpret_cast<const char*>(&reqno), sizeof reqno});
   }
 
   // Answers the oldest COPYIN: as asked, or with what the input has.
@@ -194,14 +235,26 @@ class Client {
   }
   void HangUp() {
     fd_.reset();
+    attached_.clear();
     sockets_.clear();
   }
 
-  // Known to both clients: a right that one has is to be tried by the other.
+  // Known to both clients, as sockets_ are: a right that one has is to be tried by the other.
   static inline PreforkCookie cookie;
   static inline uint64_t object = 0;
 
  private:
+  // The first row at or behind a number: what an input means must not change with rows to come.
+  static const SyscallSpec& Row(uint16_t number) {
+    constexpr uint16_t kOurs = 0x8000;
+    constexpr uint16_t kLinuxNumbers = 512;
+    const uint32_t wanted =
+        number >= kOurs ? kSysHostSocket + number % 8 : uint32_t{number} % kLinuxNumbers;
+    const auto table = AllSyscalls();
+    const auto row = std::ranges::lower_bound(table, wanted, {}, &SyscallSpec::number);
+    return row == table.end() ? table.front() : *row;
+  }
+
   static uint64_t Argument(Input* input) {
     const uint8_t byte = input->Byte();
     switch (byte >> 5) {
@@ -230,7 +283,9 @@ class Client {
   bool in_banner_ = true;
   std::string received_;
   std::vector<std::pair<uint64_t, uint64_t>> copyins_;
-  std::vector<UniqueFd> sockets_;
+  std::vector<UniqueFd> attached_;
+  uint64_t call_ = 100;  // reqno of the last one, none of which another request has
+  static inline std::vector<UniqueFd> sockets_;
 };
 
 void Step(Client* client, Input* input, uint8_t kind) {
@@ -254,9 +309,11 @@ void Step(Client* client, Input* input, uint8_t kind) {
     case 8:
       return client->ReadSocket();
     case 9:
-    case 10:
-    case 11:
       return client->AnswerCopyIn(input);
+    case 10:
+      return client->Cancel(input);
+    case 11:
+      return client->Attach(input);
     default:
       return client->SystemCall(input);
   }
@@ -282,7 +339,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     for (rump::Client& client : clients) client.HangUp();
   }
-  // Their ends, what these set off, and what that set off.
+  // Their ends, what these set off, and what that set off: descriptors that they sent are closed by
+  // another thread.
+  do {
+    host.Run(8);
+  } while (host.loop.closer().pending() != 0);
   host.Run(8);
   if (host.server.clients() != 0) abort();
   host.kernel.objects().SweepFinished();

@@ -56,6 +56,8 @@ TEST(CommandLine, EveryLimitHasAnOption) {
                            "10",
                            "--max-memory",
                            "11",
+                           "--max-processes",
+                           "12",
                            "unix://a"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_TRUE(line->foreground);
@@ -70,6 +72,7 @@ TEST(CommandLine, EveryLimitHasAnOption) {
   EXPECT_EQ(line->kernel.files, 9U);
   EXPECT_EQ(line->kernel.process_files, 10U);
   EXPECT_EQ(line->kernel.memory_bytes, 11U);
+  EXPECT_EQ(line->kernel.processes, 12U);
   EXPECT_EQ(line->server.max_preforks, 6U);
   EXPECT_EQ(line->server.prefork_lifetime, std::chrono::seconds(7));
   EXPECT_THAT(line->urls, ElementsAre("unix://a"));

@@ -4,12 +4,14 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,38 @@ class LimitsTest : public testing::Test {
   std::unique_ptr<ServerThread> server_;
   std::unique_ptr<TestProgram> observer_;
 };
+
+TEST_F(LimitsTest, ProcessesAndCopiesOfThem) {
+  StartServer({.processes = 12});
+  const auto forks = [](TestProgram& program) {
+    program.client().Send({.reqno = 900, .type = FrameType::kPrefork});
+    const std::optional<RawFrame> answer = program.client().Receive();
+    return answer.has_value() && answer->header.cls == FrameClass::kResponse;
+  };
+  // As many as `program` gets.
+  const auto copies = [&](TestProgram& program) {
+    int count = 0;
+    while (forks(program)) ++count;
+    return count;
+  };
+  auto greedy = NewProgram();
+  EXPECT_EQ(copies(*greedy), 3) << "of the 6, half";
+  const auto second = NewProgram();
+  EXPECT_EQ(copies(*second), 2);
+  const auto third = NewProgram();
+  EXPECT_EQ(copies(*third), 1);
+  EXPECT_EQ(Statistic("processes"), 4U + 6U);
+  EXPECT_EQ(copies(*third), 0);
+  // Guests get the rest.
+  std::vector<RawClient> guests;
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(guests.emplace_back(server_->path()).Guest());
+  EXPECT_FALSE(RawClient(server_->path()).Guest());
+  // A copy that is claimed counts as a client's; those of who leaves make room.
+  greedy.reset();
+  while (Statistic("processes") != 8U) sched_yield();
+  EXPECT_EQ(copies(*third), 1);
+  EXPECT_TRUE(RawClient(server_->path()).Guest());
+}
 
 TEST_F(LimitsTest, DescriptorsOfOneProcess) {
   StartServer({.process_files = 5});
