@@ -342,6 +342,13 @@ TEST_F(StubsTest, Epoll) {
 int handled = 0;
 void CountSignal(int) { ++handled; }
 
+int Handled() {
+#ifdef __SANITIZE_THREAD__
+  usleep(0);  // the runtime holds handlers back until the thread calls libc
+#endif
+  return handled;
+}
+
 // Calls with a mask: a signal that the thread blocks, and the mask does not, ends them with EINTR
 // if nothing is ready, also if it was pending before; else it stays pending.
 TEST_F(StubsTest, MasksHoldWhileNothingIsReady) {
@@ -379,18 +386,18 @@ TEST_F(StubsTest, MasksHoldWhileNothingIsReady) {
     raise(SIGUSR1);
     EXPECT_EQ(0, call(nullptr, false)) << "no mask is no change";
     EXPECT_EQ(0, call(&blocked, false));
-    EXPECT_EQ(0, handled);
+    EXPECT_EQ(0, Handled());
     EXPECT_FAILS(EINTR, call(&none, true));
-    EXPECT_EQ(1, handled);
+    EXPECT_EQ(1, Handled());
     raise(SIGUSR1);
     EXPECT_FAILS(EINTR, call(&none, false));
-    EXPECT_EQ(2, handled);
+    EXPECT_EQ(2, Handled());
     raise(SIGUSR1);
     ASSERT_EQ(1, rump_sys_write(writer(), "x", 1));
     EXPECT_EQ(1, call(&none, true));
-    EXPECT_EQ(2, handled) << "what is ready comes first";
+    EXPECT_EQ(2, Handled()) << "what is ready comes first";
     pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
-    EXPECT_EQ(3, handled);
+    EXPECT_EQ(3, Handled());
     pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
     char byte;
     ASSERT_EQ(1, rump_sys_read(reader(), &byte, 1));
@@ -419,7 +426,7 @@ TEST_F(StubsTest, Processes) {
   signal(SIGUSR2, CountSignal);
   handled = 0;
   EXPECT_EQ(0, rump_sys_kill(pid, SIGUSR2));
-  EXPECT_EQ(1, handled);
+  EXPECT_EQ(1, Handled());
   EXPECT_FAILS(ESRCH, rump_sys_kill(pid + 1'000'000, 0));
   EXPECT_FAILS(EINVAL, rump_sys_kill(pid, 65));
 }
