@@ -9,12 +9,15 @@
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
 #include "hijack/object_id.h"
-#include "hijack/real.h"
+#include "hijack/process_page.h"
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
 namespace {
+
+using client::RawSyscall;
 
 // What the server is told when a number is about to lose its descriptor. Ports must be free once
 // close(2) has returned, while the kernel's own notice to the server may come later.
@@ -23,39 +26,46 @@ class Departure {
   explicit Departure(int fd) {
     const FdKind kind = fd_cache.Get(fd);
     // Without a connection there is nobody to tell: a program that only inherited a socket does not
-    // get one for closing it. A connected stream's end needs no words.
-    if (kind != FdKind::kHost && kind != FdKind::kConnected && session.connected()) {
+    // get one for closing it. A connected stream's end needs no words, nor what a child on its
+    // parent's memory closes, since the parent still has it.
+    if (kind != FdKind::kHost && kind != FdKind::kConnected && session.connected() && OwnMemory()) {
       object_ = ObjectOf(fd);
     }
     // Before the number is free, since another thread may get it at once.
     fd_cache.Forget(fd);
   }
 
+  bool concerns_server() const { return object_ > 0; }
+
   void Report() const {
-    if (object_ > 0) session.Request(-1, static_cast<uint64_t>(object_), kSysHostRelease);
+    if (concerns_server()) session.Request(-1, static_cast<uint64_t>(object_), kSysHostRelease);
   }
 
  private:
   long object_ = 0;
 };
 
-long Close(int fd) {
-  if (session.Owns(fd)) return -EBADF;
+// kPass: the host may close `fd`, and nobody has to be told.
+Outcome Close(int fd) {
+  if (session.Owns(fd)) return Done(-EBADF);
   const Departure departure(fd);
-  const long r = KernelResult(real.close(fd));
+  if (!departure.concerns_server()) return kPass;
+  const long r = RawSyscall(SYS_close, fd);
   if (r == 0) departure.Report();
-  return r;
+  return Done(r);
 }
 
+// `dup` gives `fd` the number `target`, too.
 template <typename F>
-long DupOnto(int fd, int target, F real_dup) {
-  if (fd == target) return KernelResult(real_dup());
+long DupOnto(int fd, int target, F dup) {
+  if (fd == target) return dup();
   if (session.Owns(fd)) return -EBADF;
-  if (session.Owns(target)) {
+  // A child on its parent's memory is about to exec, and the parent keeps its own descriptor.
+  if (session.Owns(target) && OwnMemory()) {
     if (const long error = session.MoveFd(); error != 0) return error;
   }
   const Departure departure(target);
-  const long r = KernelResult(real_dup());
+  const long r = dup();
   if (r >= 0) departure.Report();
   return r;
 }
@@ -67,7 +77,7 @@ long RememberNothing(long fd) {
 
 long CloseRange(unsigned first, unsigned last, int flags) {
   if (first > last) return -EINVAL;
-  if ((flags & CLOSE_RANGE_CLOEXEC) != 0) return KernelResult(real.close_range(first, last, flags));
+  if ((flags & CLOSE_RANGE_CLOEXEC) != 0) return RawSyscall(SYS_close_range, first, last, flags);
   const int highest = fd_cache.highest();
   for (int64_t fd = first; fd <= highest && fd <= int64_t{last}; ++fd) {
     const FdKind kind = fd_cache.Get(static_cast<int>(fd));
@@ -76,44 +86,42 @@ long CloseRange(unsigned first, unsigned last, int flags) {
   fd_cache.ForgetRange(first, last);
   const int own = session.own_fd();
   if (own < 0 || static_cast<unsigned>(own) < first || static_cast<unsigned>(own) > last) {
-    return KernelResult(real.close_range(first, last, flags));
+    return RawSyscall(SYS_close_range, first, last, flags);
   }
   const auto kept = static_cast<unsigned>(own);
   long r = 0;
-  if (kept > first) r = KernelResult(real.close_range(first, kept - 1, flags));
-  if (r == 0 && kept < last) r = KernelResult(real.close_range(kept + 1, last, flags));
+  if (kept > first) r = RawSyscall(SYS_close_range, first, kept - 1, flags);
+  if (r == 0 && kept < last) r = RawSyscall(SYS_close_range, kept + 1, last, flags);
   return r;
 }
 
 }  // namespace
 
-Outcome CallClose(const Args& args) { return Done(Close(args.fd())); }
+Outcome CallClose(const Args& args) { return Close(args.fd()); }
 
 Outcome CallCloseRange(const Args& args) {
   return Done(CloseRange(args.get<unsigned>(0), args.get<unsigned>(1), args.get<int>(2)));
 }
 
-Outcome CallDup(const Args& args) {
-  return Done(RememberNothing(KernelResult(real.dup(args.fd()))));
-}
+Outcome CallDup(const Args& args) { return Done(RememberNothing(RawSyscall(SYS_dup, args.fd()))); }
 
 Outcome CallDup2(const Args& args) {
   const int fd = args.fd();
   const int target = args.get<int>(1);
-  return Done(DupOnto(fd, target, [&] { return real.dup2(fd, target); }));
+  return Done(DupOnto(fd, target, [&] { return RawSyscall(SYS_dup2, fd, target); }));
 }
 
 Outcome CallDup3(const Args& args) {
   const int fd = args.fd();
   const int target = args.get<int>(1);
-  return Done(DupOnto(fd, target, [&] { return real.dup3(fd, target, args.get<int>(2)); }));
+  return Done(
+      DupOnto(fd, target, [&] { return RawSyscall(SYS_dup3, fd, target, args.get<int>(2)); }));
 }
 
 Outcome CallFcntl(const Args& args) {
   const int command = args.get<int>(1);
-  const long r = KernelResult(real.fcntl64(args.fd(), command, args.get<long>(2)));
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) RememberNothing(r);
-  return Done(r);
+  if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) return kPass;
+  return Done(RememberNothing(RawSyscall(SYS_fcntl, args.fd(), command, args.get<long>(2))));
 }
 
 }  // namespace rump::hijack

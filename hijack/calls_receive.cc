@@ -6,8 +6,8 @@
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
-#include "hijack/real.h"
 #include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 namespace {
@@ -32,25 +32,37 @@ long RequestReceive(const HijackedFd& hijacked, msghdr* msg, int flags) {
   return size > room && (flags & MSG_TRUNC) == 0 ? static_cast<long>(room) : r;
 }
 
+// One try at the byte that says that something is queued, and if it is there (*queued) at the
+// queue. Nobody who is cancelled or leaves by siglongjmp(3) may take the byte alone with him.
+long TakeDatagram(const HijackedFd& hijacked, msghdr* msg, int flags, int look, bool* queued) {
+  const client::SignalBlock block;
+  char byte;
+  const long r =
+      RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_DONTWAIT | look, nullptr, nullptr);
+  *queued = r > 0;
+  return *queued ? RequestReceive(hijacked, msg, flags) : r;
+}
+
 // The server keeps one byte on its end while the queue holds something: that byte is what to wait
 // for, in host calls that keep their signals, timeouts and cancellation.
 long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
   if ((flags & MSG_ERRQUEUE) != 0) return RequestReceive(hijacked, msg, flags);
   int look = flags & MSG_PEEK;
   for (;;) {
-    char byte;
-    long r = RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_DONTWAIT | look, nullptr, nullptr);
-    if (r == -EAGAIN) {
-      if ((flags & MSG_DONTWAIT) != 0) return r;
-      r = KernelResult(real.recv(hijacked.fd, &byte, 1, MSG_PEEK));
+    bool queued;
+    long r = TakeDatagram(hijacked, msg, flags, look, &queued);
+    if (queued) {
+      if (r != -EAGAIN) return r;
+      // Somebody else got the datagram: the byte is stale, and a peek must not find it again.
+      look = 0;
+      continue;
+    }
+    if (r == -EAGAIN && (flags & MSG_DONTWAIT) == 0) {
+      char byte;
+      r = RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_PEEK, nullptr, nullptr);
       if (r > 0) continue;
     }
-    if (r < 0) return r;
-    if (r == 0) return -ENOTCONN;
-    r = RequestReceive(hijacked, msg, flags);
-    if (r != -EAGAIN) return r;
-    // Somebody else got the datagram: the byte is stale, and a peek must not find it again.
-    look = 0;
+    return r == 0 ? -ENOTCONN : r;
   }
 }
 
@@ -76,11 +88,19 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
   }
 }
 
+// CMSG_NXTHDR(3), which may be a call of libc, for what the kernel has written.
+const cmsghdr* NextControl(const msghdr* msg, const cmsghdr* c) {
+  const auto* const end = static_cast<const char*>(msg->msg_control) + msg->msg_controllen;
+  const char* const next = reinterpret_cast<const char*>(c) + CMSG_ALIGN(c->cmsg_len);
+  if (c->cmsg_len < sizeof *c || next + sizeof *c > end) return nullptr;
+  return reinterpret_cast<const cmsghdr*>(next);
+}
+
 // Numbers that came in a host message meant something else before.
 void ForgetReceived(msghdr* msg) {
-  for (cmsghdr* c = CMSG_FIRSTHDR(msg); c != nullptr; c = CMSG_NXTHDR(msg, c)) {
+  for (const cmsghdr* c = CMSG_FIRSTHDR(msg); c != nullptr; c = NextControl(msg, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const int* fds = reinterpret_cast<const int*>(CMSG_DATA(c));
+    const auto* fds = reinterpret_cast<const int*>(CMSG_DATA(c));
     const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) fd_cache.Forget(fds[i]);
   }
@@ -91,7 +111,7 @@ long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
   msghdr bare = {};
   bare.msg_iov = msg->msg_iov;
   bare.msg_iovlen = msg->msg_iovlen;
-  const long r = KernelResult(real.recvmsg(fd, &bare, flags));
+  const long r = RawSyscall(SYS_recvmsg, fd, &bare, flags);
   if (r < 0) return r;
   msg->msg_namelen = 0;
   msg->msg_controllen = 0;
@@ -104,7 +124,7 @@ long ReceiveMessage(int fd, msghdr* msg, int flags) {
   const Outcome outcome = Receive(fd, msg, flags, &hijacked);
   if (outcome.handled) return outcome.result;
   if (hijacked.object != 0) return ReceiveStreamMessage(fd, msg, flags);
-  const long r = KernelResult(real.recvmsg(fd, msg, flags));
+  const long r = RawSyscall(SYS_recvmsg, fd, msg, flags);
   if (r >= 0) ForgetReceived(msg);
   return r;
 }
@@ -175,7 +195,7 @@ Outcome CallRecvfrom(const Args& args) {
   if (!outcome.handled) {
     if (hijacked.object == 0) return kPass;
     msg.header()->msg_namelen = 0;
-    outcome = Done(KernelResult(real.recv(fd, buffer, size, flags)));
+    outcome = Done(RawSyscall(SYS_recvfrom, fd, buffer, size, flags, nullptr, nullptr));
   }
   if (outcome.result >= 0) *name_len = msg.header()->msg_namelen;
   return outcome;
@@ -195,7 +215,7 @@ Outcome CallRecvmmsg(const Args& args) {
   auto* timeout = args.get<timespec*>(4);
   HijackedFd hijacked;
   if (Identify(fd, &hijacked)) return Done(ReceiveMessages(fd, msgs, count, flags, timeout));
-  const long r = KernelResult(real.recvmmsg(fd, msgs, count, flags, timeout));
+  const long r = RawSyscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
   for (long i = 0; i < r; ++i) ForgetReceived(&msgs[i].msg_hdr);
   return Done(r);
 }

@@ -5,7 +5,6 @@
 #include "hijack/calls.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
-#include "hijack/real.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
@@ -50,15 +49,14 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
 
 // A connected stream takes no address and no control data; descriptors above all must not get to
 // the server.
-long SendMessage(int fd, const msghdr* msg, int flags) {
+Outcome SendMessage(int fd, const msghdr* msg, int flags) {
   HijackedFd hijacked;
   const Outcome outcome = Send(fd, msg, flags, &hijacked);
-  if (outcome.handled) return outcome.result;
-  if (hijacked.object == 0) return KernelResult(real.sendmsg(fd, msg, flags));
+  if (outcome.handled || hijacked.object == 0) return outcome;
   msghdr bare = {};
   bare.msg_iov = msg->msg_iov;
   bare.msg_iovlen = msg->msg_iovlen;
-  return KernelResult(real.sendmsg(fd, &bare, flags));
+  return Done(RawSyscall(SYS_sendmsg, fd, &bare, flags));
 }
 
 Outcome SendBuffer(int fd, const void* buffer, size_t size, int flags) {
@@ -92,13 +90,13 @@ Outcome CallSendto(const Args& args) {
   HijackedFd hijacked;
   const Outcome outcome = Send(fd, msg.header(), flags, &hijacked);
   if (outcome.handled || hijacked.object == 0) return outcome;
-  return Done(KernelResult(real.send(fd, buffer, size, flags)));
+  return Done(RawSyscall(SYS_sendto, fd, buffer, size, flags, nullptr, 0));
 }
 
 Outcome CallSendmsg(const Args& args) {
   const auto* msg = args.get<const msghdr*>(1);
   if (msg == nullptr) return kPass;
-  return Done(SendMessage(args.fd(), msg, args.get<int>(2)));
+  return SendMessage(args.fd(), msg, args.get<int>(2));
 }
 
 Outcome CallSendmmsg(const Args& args) {
@@ -109,7 +107,9 @@ Outcome CallSendmmsg(const Args& args) {
   if (!Identify(fd, &hijacked)) return kPass;
   unsigned done = 0;
   while (done < count) {
-    const long r = SendMessage(fd, &msgs[done].msg_hdr, args.get<int>(3));
+    const Outcome outcome = SendMessage(fd, &msgs[done].msg_hdr, args.get<int>(3));
+    // Another thread has given the number to a descriptor of the host.
+    const long r = outcome.handled ? outcome.result : -EBADF;
     if (r < 0) return Done(done > 0 ? static_cast<long>(done) : r);
     msgs[done++].msg_len = static_cast<unsigned>(r);
   }

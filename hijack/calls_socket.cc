@@ -11,7 +11,6 @@
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/process_page.h"
-#include "hijack/real.h"
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
@@ -50,7 +49,7 @@ long FinishConnect(HijackedFd* hijacked, uint8_t outcome) {
 // its signals, timeouts and cancellation.
 long AwaitConnect(HijackedFd* hijacked) {
   uint8_t outcome = 0;
-  const long r = KernelResult(real.recv(hijacked->fd, &outcome, 1, 0));
+  const long r = RawSyscall(SYS_recvfrom, hijacked->fd, &outcome, 1, 0, nullptr, nullptr);
   if (r == 1) return FinishConnect(hijacked, outcome);
   if (r == 0) return -ENETDOWN;
   // From here on the connection is made in the background, unless it was just decided.
@@ -96,7 +95,7 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
   msg.msg_iovlen = 1;
   msg.msg_control = control;
   msg.msg_controllen = sizeof control;
-  const long r = KernelResult(real.recvmsg(listener->fd, &msg, MSG_CMSG_CLOEXEC));
+  const long r = RawSyscall(SYS_recvmsg, listener->fd, &msg, MSG_CMSG_CLOEXEC);
   if (r < 0) return r;
   if (r == 0) return -EINVAL;
   const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
@@ -141,7 +140,7 @@ Outcome CallSocket(const Args& args) {
 Outcome CallSocketpair(const Args& args) {
   int* fds = args.get<int*>(3);
   const long r =
-      KernelResult(real.socketpair(args.get<int>(0), args.get<int>(1), args.get<int>(2), fds));
+      RawSyscall(SYS_socketpair, args.get<int>(0), args.get<int>(1), args.get<int>(2), fds);
   if (r == 0) {
     fd_cache.Forget(fds[0]);
     fd_cache.Forget(fds[1]);

@@ -7,8 +7,8 @@
 namespace rump::hijack {
 
 // Takes system call `number` if it concerns a socket of ours, or something that the library keeps
-// track of. What blocks does so in a call through `real`, which may unwind this frame
-// (cancellation).
+// track of. Makes its own system calls and calls nothing in libc. Where the thread may be cancelled
+// at any instruction, this frame may be unwound; nothing is held then.
 Outcome Dispatch(long number, const Args& args);
 
 }  // namespace rump::hijack

@@ -11,6 +11,7 @@
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
+#include "hijack/rewriting.h"
 #include "hijack/session.h"
 #include "protocol/text.h"
 #include "protocol/url.h"
@@ -66,6 +67,39 @@ std::string_view CommandName(char** argv) {
   return {copy, length};
 }
 
+enum class Entry { kAuto, kRewrite, kSymbols };
+
+bool ParseEntry(std::string_view text, Entry* entry) {
+  if (text.empty() || text == "auto") {
+    *entry = Entry::kAuto;
+  } else if (text == "rewrite") {
+    *entry = Entry::kRewrite;
+  } else if (text == "symbols") {
+    *entry = Entry::kSymbols;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void EnterByRewriting(Entry entry, bool verbose) {
+  const Rewriting rewriting = RewriteLibc();
+  if (rewriting.failure == nullptr) {
+    libc_leads_back = rewriting.complete;
+    if (verbose) {
+      Complain({"libc is rewritten, by ",
+                rewriting.from_table ? "the table for it" : "what a scan has found in it"});
+    }
+  } else if (entry == Entry::kRewrite) {
+    Complain({"RUMPHIJACK_ENTRY=rewrite: libc cannot be rewritten: ", rewriting.failure,
+              "; use auto or symbols"});
+    Exit(1);
+  } else if (verbose) {
+    Complain({"libc is not rewritten: ", rewriting.failure,
+              "; only calls to its functions are hijacked, not calls that it makes by itself"});
+  }
+}
+
 [[gnu::constructor]] void Initialise(int, char** argv, char** environment) {
   ResolveRealFunctions();
   HijackConfig config;
@@ -74,12 +108,25 @@ std::string_view CommandName(char** argv) {
     Complain({error});
     Exit(1);
   }
+  const std::string_view entry_name = Environment(environment, "RUMPHIJACK_ENTRY");
+  Entry entry;
+  if (!ParseEntry(entry_name, &entry)) {
+    Complain({"RUMPHIJACK_ENTRY: unknown value \"", entry_name,
+              "\" (wanted: auto, rewrite or symbols)"});
+    Exit(1);
+  }
   if (!MapProcessPage()) {
     Complain({"no memory at the start of the program"});
     Exit(1);
   }
   session.Configure(ReadServerAddress(Environment(environment, "RUMP_SERVER")), CommandName(argv));
   ConfigureSockets(config);
+  const bool verbose = !Environment(environment, "RUMPHIJACK_VERBOSE").empty();
+  if (entry != Entry::kSymbols) {
+    EnterByRewriting(entry, verbose);
+  } else if (verbose) {
+    Complain({"libc is not rewritten: RUMPHIJACK_ENTRY=symbols"});
+  }
 }
 
 }  // namespace

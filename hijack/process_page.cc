@@ -27,6 +27,8 @@ bool MapProcessPage() {
     return false;
   }
   page = reinterpret_cast<ProcessPage*>(addr);
+  // Now, while it cannot be a child on this memory that asks first.
+  OwnMemory();
   return true;
 }
 

@@ -12,7 +12,7 @@
 namespace rump::hijack {
 
 struct ProcessPage {
-  // The process that the memory belongs to; 0 until it is first asked.
+  // The process that the memory belongs to; in the child of a fork 0 until it is first asked.
   std::atomic<int> owner;
   // Whether the session's connection is this process's, rather than what a fork left of it.
   std::atomic<bool> connected;

@@ -39,7 +39,10 @@ constinit RealFunctions real = {
 #include "hijack/entries.inc"
 #undef ENTRY
     EarlyFork,
+    nullptr,
 };
+
+constinit bool libc_leads_back = false;
 
 void ResolveRealFunctions() {
   const auto resolve = [](auto* function, const char* name) {
@@ -51,6 +54,7 @@ void ResolveRealFunctions() {
 #include "hijack/entries.inc"
 #undef ENTRY
   resolve(&real.fork, "fork");
+  resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 
 long KernelResult(long libc_result) { return libc_result == -1 ? -errno : libc_result; }

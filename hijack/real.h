@@ -1,5 +1,4 @@
-// libc's own functions behind the symbols that we interpose. What may block is called through
-// these, so that libc's cancellation points stay where they are.
+// libc's own functions behind the symbols that we interpose, for the calls that are the host's.
 #ifndef HIJACK_REAL_H_
 #define HIJACK_REAL_H_
 
@@ -15,11 +14,16 @@ struct RealFunctions {
 #include "hijack/entries.inc"
 #undef ENTRY
   pid_t (*fork)();
+  // pthread_setcanceltype(3), or nullptr before it is known.
+  int (*set_cancel_type)(int type, int* old_type);
 };
 
 // Works from the first instruction on: until ResolveRealFunctions the members make the plain system
 // call, as constructors of other libraries may run before ours.
 extern RealFunctions real;
+
+// Whether all of libc's functions have been rewritten to lead to the dispatcher themselves.
+extern bool libc_leads_back;
 
 // Looks the functions up behind us in the search order. Once, from the library's constructor.
 void ResolveRealFunctions();

@@ -89,7 +89,11 @@ long Session::NewSocket(int domain, int type, int protocol) {
 }
 
 long Session::Fork() {
-  if (!connected() || !OwnMemory()) return KernelResult(real.fork());
+  if (!connected() || !OwnMemory()) {
+    const long pid = KernelResult(real.fork());
+    if (pid == 0) OwnMemory();
+    return pid;
+  }
   const client::SignalBlock block;
   PreforkCookie cookie;
   bool copied;
@@ -98,6 +102,8 @@ long Session::Fork() {
     copied = connection_.Prefork(&cookie) == 0;
   }
   const long pid = KernelResult(real.fork());
+  // While it cannot be a child on this memory that asks first.
+  if (pid == 0) OwnMemory();
   if (!copied) return pid;
   if (pid == 0) {
     // The parent's, or one that a fork handler of the program has made already. Closed at last: as

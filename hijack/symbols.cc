@@ -1,6 +1,8 @@
 // The symbols that take libc's place in the program: each decides cheaply whether a socket of ours
 // may be concerned, and leads to the dispatcher if so.
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -27,18 +29,77 @@ R LibcResult(long result) {
   }
 }
 
+// Whether a call is a cancellation point of POSIX. The dispatcher knows nothing of cancellation.
+constexpr bool IsCancellationPoint(long number) {
+  switch (number) {
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_close:
+    case SYS_connect:
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// As libc does around the system calls of its own cancellation points: as long as it lives, the
+// thread may be cancelled anywhere. What must not be torn apart blocks signals (SignalBlock).
+class CancellationPoint {
+ public:
+  CancellationPoint() {
+    if (real.set_cancel_type != nullptr) {
+      real.set_cancel_type(PTHREAD_CANCEL_ASYNCHRONOUS, &old_type_);
+    }
+  }
+  ~CancellationPoint() {
+    if (real.set_cancel_type != nullptr) real.set_cancel_type(old_type_, nullptr);
+  }
+  CancellationPoint(const CancellationPoint&) = delete;
+  CancellationPoint& operator=(const CancellationPoint&) = delete;
+
+ private:
+  int old_type_ = PTHREAD_CANCEL_DEFERRED;
+};
+
+template <long kNumber>
+Outcome DispatchCall(const Args& args) {
+  if constexpr (IsCancellationPoint(kNumber)) {
+    const CancellationPoint cancellation_point;
+    return Dispatch(kNumber, args);
+  } else {
+    return Dispatch(kNumber, args);
+  }
+}
+
+// Whether libc's own function leads to the dispatcher. Sockets are asked for here in any case:
+// libc's function does not tell those of the program from its own.
+template <long kNumber>
+bool LibcLeadsBack() {
+  return kNumber != SYS_socket && libc_leads_back;
+}
+
 }  // namespace
 
 // Under names of their own to the compiler, as libc's headers declare the others. The second half
 // is a function apart, so that the first is a compare and a jump without a stack frame.
-#define ENTRY(gate, type, name, number, parameters, arguments, ...)                     \
-  [[gnu::noinline]] static type Dispatched_##name parameters {                          \
-    const Outcome outcome = Dispatch(number, MakeArgs(__VA_ARGS__));                    \
-    return outcome.handled ? LibcResult<type>(outcome.result) : real.name arguments;    \
-  }                                                                                     \
-  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name); \
-  type Hijacked_##name parameters {                                                     \
-    return gate ? real.name arguments : Dispatched_##name arguments;                    \
+#define ENTRY(gate, type, name, number, parameters, arguments, ...)                             \
+  [[gnu::noinline]] static type Dispatched_##name parameters {                                  \
+    const Outcome outcome = DispatchCall<number>(MakeArgs(__VA_ARGS__));                        \
+    return outcome.handled ? LibcResult<type>(outcome.result) : real.name arguments;            \
+  }                                                                                             \
+  extern "C" [[gnu::visibility("default")]] type Hijacked_##name parameters asm(#name);         \
+  type Hijacked_##name parameters {                                                             \
+    return LibcLeadsBack<number>() || gate ? real.name arguments : Dispatched_##name arguments; \
   }
 #include "hijack/entries.inc"
 #undef ENTRY

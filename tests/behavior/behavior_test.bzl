@@ -1,16 +1,23 @@
 """behavior_test: one source, run against the host kernel and hijacked."""
 
-def behavior_test(name, srcs, deps = [], size = "small"):
-    """Makes NAME_native, which proves the test, and NAME_hijacked, which the test is for.
+load("//tools:not_sanitized.bzl", "not_sanitized")
+
+def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbols_too = True):
+    """Makes the tests of one program: NAME_native proves it, the others are what it is for.
+
+    NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
 
     Args:
-      name: prefix of both tests.
+      name: prefix of the tests.
       srcs: GoogleTest sources.
       deps: further dependencies.
       size: of the tests.
+      sanitized: False for what cannot run under a sanitizer.
+      symbols_too: False for what symbols alone cannot hijack; say why where it is used.
     """
+    binary = name if sanitized else name + "_linked"
     native.cc_binary(
-        name = name,
+        name = binary,
         testonly = True,
         srcs = srcs,
         linkopts = ["-pthread"],
@@ -19,6 +26,13 @@ def behavior_test(name, srcs, deps = [], size = "small"):
             "@com_google_googletest//:gtest_main",
         ],
     )
+    if not sanitized:
+        not_sanitized(
+            name = name + "_plain",
+            testonly = True,
+            out = name,
+            file = ":" + binary,
+        )
     native.sh_test(
         name = name + "_native",
         size = size,
@@ -29,16 +43,23 @@ def behavior_test(name, srcs, deps = [], size = "small"):
             "//tests:private_network.sh",
         ],
     )
-    native.sh_test(
-        name = name + "_hijacked",
-        size = size,
-        srcs = ["run_hijacked.sh"],
-        args = ["$(location :%s)" % name],
-        data = [
-            ":" + name,
-            "//hijack:librumphijack.so",
-            "//sp_server:rump_server",
-            "//tests:private_network.sh",
-            "//tools:rump",
-        ],
-    )
+    entries = {"hijacked": "rewrite"}
+    if symbols_too:
+        entries["symbols"] = "symbols"
+    for mode, entry in entries.items():
+        native.sh_test(
+            name = name + "_" + mode,
+            size = size,
+            srcs = ["run_hijacked.sh"],
+            args = [
+                "$(location :%s)" % name,
+                entry,
+            ],
+            data = [
+                ":" + name,
+                "//hijack:librumphijack.so",
+                "//sp_server:rump_server",
+                "//tests:private_network.sh",
+                "//tools:rump",
+            ],
+        )

@@ -48,6 +48,19 @@ std::pair<Fd, Fd> TcpPair() {
   return {std::move(client), std::move(server)};
 }
 
+std::pair<Fd, Fd> UdpPair() {
+  std::pair<Fd, Fd> pair(socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET, SOCK_DGRAM, 0));
+  for (const Fd* fd : {&pair.first, &pair.second}) {
+    const sockaddr_in any = Loopback(0);
+    EXPECT_THAT(bind(fd->get(), Addr(any), sizeof any), Succeeds());
+  }
+  const sockaddr_in first = Loopback(PortOf(pair.first));
+  const sockaddr_in second = Loopback(PortOf(pair.second));
+  EXPECT_THAT(connect(pair.first.get(), Addr(second), sizeof second), Succeeds());
+  EXPECT_THAT(connect(pair.second.get(), Addr(first), sizeof first), Succeeds());
+  return pair;
+}
+
 short PollFor(int fd, short events, int timeout_ms) {
   pollfd p{.fd = fd, .events = events, .revents = 0};
   const int n = poll(&p, 1, timeout_ms);

@@ -58,6 +58,9 @@ Fd Connect(uint16_t port);
 // Both ends of a fresh TCP connection.
 std::pair<Fd, Fd> TcpPair();
 
+// Two UDP sockets that are connected to each other.
+std::pair<Fd, Fd> UdpPair();
+
 // poll(2) of one descriptor: its revents, 0 after `timeout_ms`.
 short PollFor(int fd, short events, int timeout_ms);
 // Longer than anything that is going to happen takes.

@@ -69,11 +69,11 @@ class Programs:
             finally:
                 run([self._path("tools/rump"), "halt", "--server", unix], one_cpu=False)
 
-    def host_call(self):
-        """The times of one call, plain and preloaded."""
-        out = run([self._path("tests/bench/host_call_bench"),
-                   self._path("hijack/librumphijack.so")], one_cpu=True)
-        return [float(number) for number in re.findall(r"([\d.]+) ns (?:plain|preloaded)", out)]
+    def preload(self, bench, *arguments, entry):
+        """The times of a program that does not use the network, plain and preloaded."""
+        out = run([self._path("tests/bench/" + bench), self._path("hijack/librumphijack.so"),
+                   *arguments], one_cpu=True, environment={"RUMPHIJACK_ENTRY": entry})
+        return [float(number) for number in re.findall(r"([\d.]+) [nu]s (?:plain|preloaded)", out)]
 
 
 @dataclasses.dataclass
@@ -117,6 +117,11 @@ def rows(programs):
         return lambda: [*programs.sysproxy("clients", "1", "20000", one_cpu=False),
                         *programs.sysproxy("clients", str(clients), str(20000 // clients),
                                            one_cpu=False)]
+
+    def preload_row(name, unit, bench, *arguments, entry, at_most):
+        return Row(name, unit, "plain", lambda: programs.preload(bench, *arguments, entry=entry),
+                   compare=lambda plain, preloaded: preloaded - plain, comparison_unit=unit,
+                   at_most=at_most)
 
     def of_threads(threads):
         return lambda: [
@@ -169,8 +174,14 @@ def rows(programs):
         Row("TCP 1-byte echo", "us", "native", both("echo", "5000", one_cpu=False)),
         Row("connect+accept+close, 1 CPU", "us", "native", both("connect", "1000", one_cpu=True)),
         Row("connect+accept+close", "us", "native", both("connect", "1000", one_cpu=False)),
-        Row("host call under preload", "ns", "plain", programs.host_call,
-            compare=lambda plain, preloaded: preloaded - plain, comparison_unit="ns", at_most=10),
+        *[preload_row(f"host {call}, {entry}", "ns", "host_call_bench", call, entry=entry,
+                      at_most=10 * calls)
+          for entry in ("rewrite", "symbols")
+          for call, calls in (("read", 1), ("fcntl", 1), ("recvmsg", 1), ("dup+close", 2),
+                              ("syscall", 1))],
+        *[preload_row(f"start of /bin/true, {entry}", "us", "startup_bench", entry=entry,
+                      at_most=250)
+          for entry in ("rewrite", "symbols")],
     ]
 
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # harness.sh MODE SCRIPT: runs the script of a program_test with programs whose network is the host's
-# loopback (MODE native) or that of a rump_server of this test alone (hijacked). For the script:
+# loopback (MODE native) or that of a rump_server of this test alone (hijacked; symbols: the same
+# without rewriting libc). For the script:
 #
 #   need PROGRAM=PACKAGE...    fails unless all are installed
 #   on_net PROGRAM ARG...      runs it on the network
@@ -21,7 +22,15 @@ set -euo pipefail
 # shellcheck source=tests/private_network.sh
 source tests/private_network.sh
 
-readonly mode=$1
+case $1 in
+  native) hijack_entry='' ;;
+  hijacked) hijack_entry=rewrite ;;
+  symbols) hijack_entry=symbols ;;
+  *) echo "unknown mode $1"; exit 1 ;;
+esac
+# For the script, native or hijacked.
+mode=${hijack_entry:+hijacked}
+readonly mode=${mode:-native} hijack_entry
 # shellcheck disable=SC2034
 readonly python=/usr/bin/python3
 # Scripts may change the working directory.
@@ -36,7 +45,7 @@ net=()
 server=
 
 fail() {
-  echo "FAILED ($mode): $*"
+  echo "FAILED ($mode${hijack_entry:+ by $hijack_entry}): $*"
   exit 1
 }
 
@@ -127,7 +136,7 @@ check_server() {
 }
 
 start_server() {
-  export RUMP_SERVER=unix://$tmp/s
+  export RUMP_SERVER=unix://$tmp/s RUMPHIJACK_ENTRY=$hijack_entry
   "$rump" server -s "$RUMP_SERVER" >"$tmp/rump_server.log" 2>&1 &
   server=$!
   wait_while "$server" "$rump" ps || fail "the server does not start"
@@ -164,11 +173,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 143' TERM INT
 
-case $mode in
-  native) ;;
-  hijacked) start_server ;;
-  *) fail "unknown mode" ;;
-esac
+[[ $mode == native ]] || start_server
 # shellcheck source=/dev/null
 source "$2"
 if [[ $mode == hijacked ]]; then check_host_unused; fi

@@ -1,17 +1,25 @@
 """program_test: real programs, run against the host kernel and hijacked from one script."""
 
-def program_test(name, data = [], native_too = True, size = "medium", tags = []):
-    """Makes NAME_native, which proves the test, and NAME_hijacked, which the test is for.
+def program_test(name, data = [], native_too = True, symbols_too = True, size = "medium", tags = []):
+    """Makes the tests of one script: NAME_native proves it, the others are what it is for.
+
+    NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
 
     Args:
-      name: prefix of both tests; the script is NAME.sh, and harness.sh says what it can use.
+      name: prefix of the tests; the script is NAME.sh, and harness.sh says what it can use.
       data: further files that it needs.
       native_too: False for what has a meaning only on a rump_server.
+      symbols_too: False for what symbols alone cannot hijack; say why where it is used.
       size: of the tests.
-      tags: further tags of both.
+      tags: further tags of all.
     """
     script = name + ".sh"
-    for mode in ["native", "hijacked"] if native_too else ["hijacked"]:
+    modes = ["hijacked"]
+    if native_too:
+        modes.append("native")
+    if symbols_too:
+        modes.append("symbols")
+    for mode in modes:
         native.sh_test(
             name = name + "_" + mode,
             size = size,
@@ -27,6 +35,6 @@ def program_test(name, data = [], native_too = True, size = "medium", tags = [])
                 "//hijack:librumphijack.so",
                 "//sp_server:rump_server",
                 "//tools:rump",
-            ] if mode == "hijacked" else []),
+            ] if mode != "native" else []),
             tags = tags,
         )

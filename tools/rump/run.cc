@@ -132,9 +132,12 @@ Exit status: the program's own; 127 if it is not found, 126 if it cannot be exec
 125 if rump itself fails. If a signal ends the program, it ends rump too.
 
 Variables:
-  RUMP_SERVER    URL of the server
-  RUMPHIJACK     what is hijacked: socket=all, or socket= and families (inet, inet6, local), each
-                 perhaps after "no", between colons; socket=all:nolocal if not set
+  RUMP_SERVER         URL of the server
+  RUMPHIJACK          what is hijacked: socket=all, or socket= and families (inet, inet6, local),
+                      each perhaps after "no", between colons; socket=all:nolocal if not set
+  RUMPHIJACK_ENTRY    how: rewrite (libc, in memory), symbols, or auto: rewrite where that is
+                      possible; auto if not set
+  RUMPHIJACK_VERBOSE  if not empty, programs say on stderr how they are hijacked
 )",
     .options = kOptions,
     .failure_status = kOwnFailure,
