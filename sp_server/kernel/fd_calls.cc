@@ -123,17 +123,10 @@ Result<uint64_t> DuplicateTo(CallContext& context, int from, int to, bool close_
 SyscallTask MakePipeFds(CallContext& context, int flags) {
   if ((flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0) co_return Errno(EINVAL);
   auto [reader, writer] = MakePipe(flags & O_NONBLOCK, context.kernel().memory());
-  FdTable& fds = context.process().fds;
-  const bool close_on_exec = (flags & O_CLOEXEC) != 0;
-  const Result<int> read_fd = fds.Add(std::move(reader), close_on_exec);
-  if (!read_fd.ok()) co_return read_fd.error();
-  const Result<int> write_fd = fds.Add(std::move(writer), close_on_exec);
-  if (!write_fd.ok()) {
-    (void)fds.Close(*read_fd);
-    co_return write_fd.error();
-  }
-  const int pair[2] = {*read_fd, *write_fd};
-  CopyOutObject(context, context.arg(0), pair);
+  const auto fds =
+      context.process().fds.AddPair(std::move(reader), std::move(writer), (flags & O_CLOEXEC) != 0);
+  if (!fds.ok()) co_return fds.error();
+  CopyOutObject(context, context.arg(0), *fds);
   co_return uint64_t{0};
 }
 

@@ -49,6 +49,18 @@ Result<int> FdTable::Add(std::shared_ptr<File> file, bool close_on_exec, int min
   return fd;
 }
 
+Result<std::array<int, 2>> FdTable::AddPair(std::shared_ptr<File> first,
+                                            std::shared_ptr<File> second, bool close_on_exec) {
+  const Result<int> a = Add(std::move(first), close_on_exec);
+  if (!a.ok()) return a.error();
+  const Result<int> b = Add(std::move(second), close_on_exec);
+  if (!b.ok()) {
+    (void)Close(*a);
+    return b.error();
+  }
+  return std::array<int, 2>{*a, *b};
+}
+
 Errno FdTable::CheckRoom() {
   const Errno error = MakeRoom(0).error();
   Trim();

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -32,6 +33,9 @@ class FdTable {
   // Puts `file` at the lowest free number that is at least `min`. EMFILE, ENFILE; EINVAL for a bad
   // `min`.
   Result<int> Add(std::shared_ptr<File> file, bool close_on_exec, int min = 0);
+  // Adds both or, with the same errors, none.
+  Result<std::array<int, 2>> AddPair(std::shared_ptr<File> first, std::shared_ptr<File> second,
+                                     bool close_on_exec);
   // The error that the next Add would have: before something that cannot be undone.
   Errno CheckRoom();
   // Puts `file` at `fd`, closing what was there. EBADF for a number out of range; ENFILE.

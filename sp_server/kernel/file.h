@@ -3,6 +3,7 @@
 #define SP_SERVER_KERNEL_FILE_H_
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,11 @@
 namespace rump {
 
 class Socket;
+
+// POLL* bits that come together.
+inline constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
+inline constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
+inline constexpr uint32_t kEverything = kReadable | kWritable | POLLRDHUP | POLLHUP | POLLERR;
 
 // No operation blocks: one that would answers EAGAIN, and the caller waits on waiters(). Operations
 // never touch client memory either; the system calls copy.

@@ -21,7 +21,6 @@ namespace {
 
 // Connections handed to a program before it accepts them; the rest waits in the stack.
 constexpr size_t kRecordsAhead = 64;
-constexpr size_t kMaxBacklog = 4096;
 // How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
@@ -150,7 +149,7 @@ Errno HostSocket::Listen(int backlog) {
   if (state_ == State::kDead) return Errno(EINVAL);
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
-  backlog_ = backlog < 0 ? kMaxBacklog : std::min<size_t>(backlog, kMaxBacklog);
+  backlog_ = static_cast<size_t>(backlog < 0 ? kMaxBacklog : std::min(backlog, kMaxBacklog));
   Schedule();
   return kOk;
 }

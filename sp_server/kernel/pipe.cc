@@ -11,8 +11,6 @@ namespace rump {
 namespace {
 
 constexpr size_t kCapacity = 64 * 1024;
-constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
-constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
 
 // Most pipes carry a few bytes at a time.
 constexpr size_t kSmallRing = 4096;

@@ -19,6 +19,9 @@
 
 namespace rump {
 
+// Linux's net.core.somaxconn.
+inline constexpr int kMaxBacklog = 4096;
+
 // A socket address of any family, Linux layout; len 0 means none.
 struct SocketAddress {
   sockaddr_storage storage = {};

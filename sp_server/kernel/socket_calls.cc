@@ -93,7 +93,6 @@ SyscallTask SysSocket(CallContext& context) {
 
 SyscallTask SysSocketpair(CallContext& context) {
   const int type = context.int_arg(1);
-  const bool close_on_exec = (type & SOCK_CLOEXEC) != 0;
   std::shared_ptr<Socket> ends[2];
   for (std::shared_ptr<Socket>& end : ends) {
     Result<std::shared_ptr<Socket>> socket = context.kernel().families().Create(
@@ -105,16 +104,9 @@ SyscallTask SysSocketpair(CallContext& context) {
   }
   const Errno error = ends[0]->ConnectPair(*ends[1]);
   if (!error.ok()) co_return error;
-  FdTable& fds = context.process().fds;
-  const Result<int> first = fds.Add(ends[0], close_on_exec);
-  if (!first.ok()) co_return first.error();
-  const Result<int> second = fds.Add(ends[1], close_on_exec);
-  if (!second.ok()) {
-    (void)fds.Close(*first);
-    co_return second.error();
-  }
-  const int pair[2] = {*first, *second};
-  CopyOutObject(context, context.arg(3), pair);
+  const auto fds = context.process().fds.AddPair(ends[0], ends[1], (type & SOCK_CLOEXEC) != 0);
+  if (!fds.ok()) co_return fds.error();
+  CopyOutObject(context, context.arg(3), *fds);
   co_return uint64_t{0};
 }
 

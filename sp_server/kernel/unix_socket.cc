@@ -2,7 +2,6 @@
 
 #include <linux/sockios.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/un.h>
 
@@ -10,10 +9,6 @@
 
 namespace rump {
 namespace {
-
-constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
-constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
-constexpr uint32_t kEverything = kReadable | kWritable | POLLRDHUP | POLLHUP | POLLERR;
 
 // Linux's net.core.wmem_default, twice its wmem_max, and the smallest SO_SNDBUF there is.
 constexpr int kDefaultBuffer = 212'992;
@@ -25,22 +20,6 @@ constexpr size_t kRecordCost = 256;
 constexpr size_t kConnectionCost = 2048;
 // A stream's pieces are filled up to this.
 constexpr size_t kPiece = 64 * 1024;
-// Linux's net.core.somaxconn.
-constexpr int kMaxBacklog = 4096;
-constexpr size_t kPathOffset = offsetof(sockaddr_un, sun_path);
-// Names that bind(2) without one gives have five hex digits.
-constexpr uint32_t kAutoNames = 1 << 20;
-
-SocketAddress ToAddress(const UnixNames::Name& name) {
-  SocketAddress address;
-  auto& un = reinterpret_cast<sockaddr_un&>(address.storage);
-  un.sun_family = AF_UNIX;
-  name.second.copy(un.sun_path, sizeof un.sun_path);
-  // A path is shown with its NUL, which sun_path need not have room for; the storage has.
-  const bool path = name.first == 0;
-  address.len = static_cast<socklen_t>(kPathOffset + name.second.size() + (path ? 1 : 0));
-  return address;
-}
 
 SocketAddress Unnamed() {
   SocketAddress address;
@@ -56,50 +35,6 @@ size_t Put(std::span<std::byte> value, const void* data, size_t size) {
 }
 
 }  // namespace
-
-// --- Names ---------------------------------------------------------------------------------------
-
-Errno UnixNames::Bind(const Name& name, UnixSocket* socket) {
-  return sockets_.try_emplace(name, socket).second ? kOk : Errno(EADDRINUSE);
-}
-
-Result<UnixNames::Name> UnixNames::BindAny(int type, UnixSocket* socket) {
-  for (uint32_t tries = 0; tries < kAutoNames; ++tries) {
-    char digits[6];
-    snprintf(digits, sizeof digits, "%05x", next_);
-    next_ = (next_ + 1) % kAutoNames;
-    const Name name(type, std::string(1, '\0') + digits);
-    if (Bind(name, socket).ok()) return name;
-  }
-  return Errno(ENOSPC);
-}
-
-std::shared_ptr<UnixSocket> UnixNames::Find(const Name& name) const {
-  auto it = sockets_.find(name);
-  return it == sockets_.end() ? nullptr : it->second->shared_from_this();
-}
-
-Result<UnixNames::Name> UnixSocket::ParseName(const SocketAddress& address) const {
-  if (address.len <= kPathOffset || address.len > sizeof(sockaddr_un) ||
-      address.family() != AF_UNIX) {
-    return Errno(EINVAL);
-  }
-  const char* path = reinterpret_cast<const sockaddr_un&>(address.storage).sun_path;
-  const size_t size = address.len - kPathOffset;
-  if (path[0] == '\0') return UnixNames::Name(type(), std::string(path, size));
-  return UnixNames::Name(0, std::string(path, strnlen(path, size)));
-}
-
-Result<std::shared_ptr<UnixSocket>> UnixSocket::FindOther(const SocketAddress& address) const {
-  const Result<UnixNames::Name> name = ParseName(address);
-  if (!name.ok()) return name.error();
-  std::shared_ptr<UnixSocket> other = names_->Find(*name);
-  if (other == nullptr) return Errno(name->first == 0 ? ENOENT : ECONNREFUSED);
-  if (other->type() != type()) return Errno(EPROTOTYPE);
-  return other;
-}
-
-// --- The socket ----------------------------------------------------------------------------------
 
 UnixSocket::UnixSocket(std::shared_ptr<UnixNames> names, int type, int flags)
     : Socket(AF_UNIX, type, 0, flags),
@@ -165,6 +100,15 @@ Errno UnixSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
   return kOk;
 }
 
+Result<std::shared_ptr<UnixSocket>> UnixSocket::FindOther(const SocketAddress& address) const {
+  const Result<UnixNames::Name> name = UnixNames::Parse(type(), address);
+  if (!name.ok()) return name.error();
+  std::shared_ptr<UnixSocket> other = names_->Find(*name);
+  if (other == nullptr) return Errno(name->first == 0 ? ENOENT : ECONNREFUSED);
+  if (other->type() != type()) return Errno(EPROTOTYPE);
+  return other;
+}
+
 Errno UnixSocket::Bind(const SocketAddress& address) {
   if (address.len == sizeof(sa_family_t) && address.family() == AF_UNIX) {
     if (name_ != nullptr) return kOk;
@@ -172,14 +116,14 @@ Errno UnixSocket::Bind(const SocketAddress& address) {
     if (!name.ok()) return name.error();
     bound_name_ = *name;
   } else {
-    const Result<UnixNames::Name> name = ParseName(address);
+    const Result<UnixNames::Name> name = UnixNames::Parse(type(), address);
     if (!name.ok()) return name.error();
     if (name_ != nullptr) return Errno(EINVAL);
     if (const Errno error = names_->Bind(*name, this); !error.ok()) return error;
     bound_name_ = *name;
   }
   bound_ = true;
-  name_ = std::make_shared<const SocketAddress>(ToAddress(bound_name_));
+  name_ = std::make_shared<const SocketAddress>(UnixNames::AddressOf(bound_name_));
   return kOk;
 }
 

@@ -11,41 +11,15 @@
 #include <map>
 #include <memory>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "protocol/errno.h"
 #include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/socket.h"
+#include "sp_server/kernel/unix_names.h"
 
 namespace rump {
-
-class UnixSocket;
-
-// The names that sockets are bound to. A path lives as long as its socket: there is no unlink(2).
-class UnixNames {
- public:
-  // Abstract names are those of one type of socket; paths are everybody's, under type 0.
-  using Name = std::pair<int, std::string>;
-
-  // `memory`: what the queues of the family's sockets come out of; nullptr: without a limit.
-  explicit UnixNames(std::shared_ptr<Budget> memory) : memory_(std::move(memory)) {}
-
-  const std::shared_ptr<Budget>& memory() const { return memory_; }
-  // EADDRINUSE.
-  Errno Bind(const Name& name, UnixSocket* socket);
-  // A free abstract name, as bind(2) without one gives it.
-  Result<Name> BindAny(int type, UnixSocket* socket);
-  void Unbind(const Name& name) { sockets_.erase(name); }
-  // nullptr if nobody is bound to it.
-  std::shared_ptr<UnixSocket> Find(const Name& name) const;
-
- private:
-  const std::shared_ptr<Budget> memory_;
-  std::map<Name, UnixSocket*> sockets_;
-  uint32_t next_ = 0;
-};
 
 // As unix(7) says, without ancillary data. Queues are bounded by the sender's SO_SNDBUF
 // and by the memory for all of them: ENOBUFS.
@@ -99,7 +73,6 @@ class UnixSocket final : public Socket, public std::enable_shared_from_this<Unix
   };
 
   bool has_connections() const { return type() != SOCK_DGRAM; }
-  Result<UnixNames::Name> ParseName(const SocketAddress& address) const;
   // The socket that `address` names: ENOENT, ECONNREFUSED, EPROTOTYPE.
   Result<std::shared_ptr<UnixSocket>> FindOther(const SocketAddress& address) const;
   // Whether a datagram socket takes messages from `sender`.

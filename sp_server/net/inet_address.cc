@@ -72,6 +72,22 @@ SocketAddress ToSocketAddress(int domain, const InetAddress& address) {
   return result;
 }
 
+Result<InetAddress> ParseBindAddress(int domain, bool v6only, const SocketAddress& address) {
+  SocketAddress given = address;
+  // Linux: AF_UNSPEC with INADDR_ANY passes for AF_INET.
+  auto& in = reinterpret_cast<sockaddr_in&>(given.storage);
+  if (domain == AF_INET && given.len >= sizeof in && in.sin_family == AF_UNSPEC &&
+      in.sin_addr.s_addr == INADDR_ANY) {
+    in.sin_family = AF_INET;
+  }
+  Result<InetAddress> parsed = ParseInetAddress(domain, given);
+  if (!parsed.ok()) return parsed;
+  ip_addr_t& ip = parsed->ip;
+  if (ip_addr_isany_val(ip) && IP_IS_V6_VAL(ip)) ip = WildcardAddress(domain, v6only);
+  if (domain == AF_INET6 && v6only && IP_IS_V4_VAL(ip)) return Errno(EINVAL);
+  return parsed;
+}
+
 ip_addr_t WildcardAddress(int domain, bool v6only) {
   if (domain == AF_INET) return *IP4_ADDR_ANY;
   return v6only ? *IP6_ADDR_ANY : *IP_ANY_TYPE;

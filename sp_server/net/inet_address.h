@@ -22,6 +22,10 @@ Result<InetAddress> ParseInetAddress(int domain, const SocketAddress& address);
 // The address as a socket of `domain` shows it: IPv4 in an AF_INET6 socket is mapped.
 SocketAddress ToSocketAddress(int domain, const InetAddress& address);
 
+// Reads an address to bind a socket to: its wildcard is WildcardAddress's. EINVAL also for IPv4 on
+// a socket that is `v6only`; else as ParseInetAddress.
+Result<InetAddress> ParseBindAddress(int domain, bool v6only, const SocketAddress& address);
+
 // 0.0.0.0 or :: as `domain` has it; for AF_INET6 without `v6only` the wildcard of both families.
 ip_addr_t WildcardAddress(int domain, bool v6only);
 

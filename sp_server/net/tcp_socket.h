@@ -78,6 +78,10 @@ class TcpSocket final : public StreamSocket {
   static err_t OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb);
   static void OnPcbFreed(u8_t id, void* data);
 
+  // How long a SYN sent for the `retransmits`-th time again waits for its answer, in lwIP's slow
+  // ticks: 1 s for the first, doubled with each.
+  static s16_t SynTimeout(uint8_t retransmits);
+
   // Argument slots of lwIP's connections: the PortUse that it holds, and its socket.
   static constexpr u8_t kPortSlot = 0;
   static constexpr u8_t kSocketSlot = 1;

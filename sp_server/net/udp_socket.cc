@@ -19,8 +19,6 @@
 namespace rump {
 namespace {
 
-constexpr uint32_t kReadable = POLLIN | POLLRDNORM;
-constexpr uint32_t kWritable = POLLOUT | POLLWRNORM;
 constexpr uint8_t kShutRead = 1;
 constexpr uint8_t kShutWrite = 2;
 
@@ -138,18 +136,9 @@ Errno UdpSocket::BindTo(const ip_addr_t& ip, uint16_t port) {
 }
 
 Errno UdpSocket::Bind(const SocketAddress& address) {
-  SocketAddress given = address;
-  // Linux: AF_UNSPEC with INADDR_ANY passes for AF_INET.
-  auto& in = reinterpret_cast<sockaddr_in&>(given.storage);
-  if (domain() == AF_INET && given.len >= sizeof in && in.sin_family == AF_UNSPEC &&
-      in.sin_addr.s_addr == INADDR_ANY) {
-    in.sin_family = AF_INET;
-  }
-  Result<InetAddress> parsed = ParseInetAddress(domain(), given);
+  Result<InetAddress> parsed = ParseBindAddress(domain(), v6only(), address);
   if (!parsed.ok()) return parsed.error();
-  ip_addr_t ip = parsed->ip;
-  if (ip_addr_isany_val(ip) && IP_IS_V6_VAL(ip)) ip = WildcardAddress(domain(), v6only());
-  if (domain() == AF_INET6 && v6only() && IP_IS_V4_VAL(ip)) return Errno(EINVAL);
+  const ip_addr_t& ip = parsed->ip;
   const bool group = ip_addr_ismulticast(&ip) ||
                      (IP_IS_V4_VAL(ip) && ip4_addr_get_u32(ip_2_ip4(&ip)) == INADDR_BROADCAST);
   if (!ip_addr_isany_val(ip) && !group && !stack_->IsLocal(ip)) return Errno(EADDRNOTAVAIL);

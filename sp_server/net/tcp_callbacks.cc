@@ -1,0 +1,128 @@
+// What lwIP tells TCP sockets.
+#include <errno.h>
+#include <poll.h>
+
+#include <memory>
+
+#include "lwip/priv/tcp_priv.h"
+#include "sp_server/net/tcp_socket.h"
+
+namespace rump {
+
+const tcp_ext_arg_callbacks TcpSocket::kPortCallbacks = {&OnPortFreed, &OnPassiveOpen};
+const tcp_ext_arg_callbacks TcpSocket::kSocketCallbacks = {&OnPcbFreed, nullptr};
+
+err_t TcpSocket::OnConnected(void* arg, tcp_pcb* pcb, err_t) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  tcp_poll(pcb, nullptr, 0);
+  self->state_ = State::kConnected;
+  self->small_end_ = pcb->lastack;
+  self->waiters().Notify(self->Poll());
+  return ERR_OK;
+}
+
+err_t TcpSocket::OnAccepted(void* arg, tcp_pcb* pcb, err_t error) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  // Without a connection, lwIP only says that it had no memory for one; the peer tries again.
+  if (self == nullptr || error != ERR_OK || pcb == nullptr) return ERR_VAL;
+  self->accepted_.push_back(std::shared_ptr<TcpSocket>(new TcpSocket(*self, pcb)));
+  self->UpdateBacklog();
+  self->waiters().Notify(kReadable);
+  return ERR_OK;
+}
+
+err_t TcpSocket::OnReceived(void* arg, tcp_pcb* pcb, pbuf* packet, err_t) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  if (packet == nullptr) {
+    self->shutdown_ |= kShutRead;
+    self->waiters().Notify(self->Poll());
+    return ERR_OK;
+  }
+  // The sender has no more for now: an answer may wait for the acknowledgement (Nagle), so it must
+  // not wait for lwIP's timer.
+  if ((packet->flags & PBUF_FLAG_PUSH) != 0) tcp_ack_now(pcb);
+  self->received_.Append(packet);
+  self->waiters().Notify(kReadable);
+  return ERR_OK;
+}
+
+err_t TcpSocket::OnSent(void* arg, tcp_pcb*, u16_t) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  if (!self->waiters().empty() && (self->Poll() & POLLOUT) != 0) self->waiters().Notify(kWritable);
+  return ERR_OK;
+}
+
+s16_t TcpSocket::SynTimeout(uint8_t retransmits) {
+  constexpr int kFirst = 1000 / TCP_SLOW_INTERVAL;
+  return static_cast<s16_t>(kFirst << retransmits);
+}
+
+// Every slow tick while connecting: lwIP does not lengthen a SYN's timeout by itself.
+err_t TcpSocket::OnTick(void* arg, tcp_pcb* pcb) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  if (pcb->state == SYN_SENT && pcb->nrtx > self->syn_retransmits_) {
+    self->syn_retransmits_ = pcb->nrtx;
+    pcb->rto = SynTimeout(self->syn_retransmits_);
+  }
+  return ERR_OK;
+}
+
+void TcpSocket::OnError(void* arg, err_t error) {
+  auto* self = static_cast<TcpSocket*>(arg);
+  if (self == nullptr) return;
+  switch (error) {
+    case ERR_RST:
+      if (self->state_ == State::kConnecting) {
+        self->error_ = ECONNREFUSED;
+      } else {
+        self->error_ = (self->shutdown_ & kShutRead) != 0 ? EPIPE : ECONNRESET;
+      }
+      break;
+    // Both ends have closed, in order.
+    case ERR_CLSD:
+      break;
+    // lwIP gave up: no answer, or no memory for the connection.
+    default:
+      self->error_ = ETIMEDOUT;
+  }
+  self->OnClosed();
+}
+
+// The connection is over; lwIP has freed it or is about to.
+void TcpSocket::OnClosed() {
+  if (pcb_ != nullptr) tcp_ext_arg_set(pcb_, kSocketSlot, nullptr);
+  pcb_ = nullptr;
+  state_ = State::kClosed;
+  shutdown_ = kShutBoth;
+  waiters().Notify(kEverything);
+}
+
+void TcpSocket::OnPortFreed(u8_t, void* data) {
+  if (data != nullptr) static_cast<PortUse*>(data)->Unref();
+}
+
+err_t TcpSocket::OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb) {
+  const auto* parent =
+      static_cast<PortUse*>(tcp_ext_arg_get(reinterpret_cast<tcp_pcb*>(listener), id));
+  auto* use = new PortUse;
+  use->address = pcb->local_ip;
+  use->port = parent->port;
+  use->reuse_address = parent->reuse_address;
+  use->reuse_port = parent->reuse_port;
+  NetStack::Get().tcp_ports().Add(use);
+  tcp_ext_arg_set_callbacks(pcb, id, &kPortCallbacks);
+  tcp_ext_arg_set(pcb, id, use);
+  return ERR_OK;
+}
+
+// lwIP frees a connection without a word at the end of TIME_WAIT, and before it tells of an error.
+void TcpSocket::OnPcbFreed(u8_t, void* data) {
+  auto* self = static_cast<TcpSocket*>(data);
+  if (self == nullptr) return;
+  self->pcb_ = nullptr;
+  if (self->state_ == State::kConnected && (self->shutdown_ & kShutBoth) == kShutBoth) {
+    self->state_ = State::kClosed;
+  }
+}
+
+}  // namespace rump

@@ -1,0 +1,128 @@
+// The bytes of TCP sockets, and their readiness.
+#include <errno.h>
+#include <linux/tcp.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "lwip/priv/tcp_priv.h"
+#include "sp_server/net/tcp_socket.h"
+
+namespace rump {
+namespace {
+
+// Bytes per tcp_write, which counts in 16 bits.
+constexpr size_t kWriteBytes = TCP_MSS;
+// Buffers queued at lwIP above which a socket counts as full, far enough from lwIP's own limit that
+// a write cannot fail on it.
+constexpr u16_t kMaxQueuedBuffers = TCP_SND_QUEUELEN / 2;
+
+}  // namespace
+
+size_t TcpSocket::SendLimit() const {
+  if (!options_.IsSet(SOL_SOCKET, SO_SNDBUF)) return TCP_SND_BUF;
+  return std::min<size_t>(TCP_SND_BUF, static_cast<size_t>(options_.Int(SOL_SOCKET, SO_SNDBUF)));
+}
+
+size_t TcpSocket::SendSpace() const {
+  if (state_ != State::kConnected || pcb_ == nullptr || (shutdown_ & kShutWrite) != 0) return 0;
+  if (pcb_->snd_queuelen > kMaxQueuedBuffers) return 0;
+  const size_t queued = TCP_SND_BUF - pcb_->snd_buf;
+  const size_t limit = SendLimit();
+  return queued < limit ? limit - queued : 0;
+}
+
+Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddress*, int flags) {
+  if ((flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if (error_ != 0) return Errno(std::exchange(error_, 0));
+  if (state_ == State::kConnecting) return Errno(EAGAIN);
+  if (state_ != State::kConnected || pcb_ == nullptr || (shutdown_ & kShutWrite) != 0) {
+    return Errno(EPIPE);
+  }
+  if (data.empty()) return size_t{0};
+  const size_t space = SendSpace();
+  if (space == 0) return Errno(EAGAIN);
+  data = data.first(std::min(data.size(), space));
+  const bool more = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
+  size_t sent = 0;
+  while (sent < data.size()) {
+    const size_t n = std::min(data.size() - sent, kWriteBytes);
+    u8_t write_flags = TCP_WRITE_FLAG_COPY;
+    // Data behind other unsent data waits in any case: lwIP then leaves room for more in its
+    // buffer, which keeps a run of small writes from becoming a chain of small buffers.
+    if (more || pcb_->unsent != nullptr || sent + n < data.size()) {
+      write_flags |= TCP_WRITE_FLAG_MORE;
+    }
+    if (tcp_write(pcb_, data.data() + sent, static_cast<u16_t>(n), write_flags) != ERR_OK) break;
+    sent += n;
+  }
+  if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
+  if (HoldsBack(more)) return sent;
+  if (sent % pcb_->mss != 0) small_end_ = pcb_->snd_lbb;
+  tcp_output(pcb_);
+  return sent;
+}
+
+// lwIP's Nagle waits while anything is unacknowledged, which, with acknowledgements that are
+// delayed too, stalls the last bytes of every large write. As Linux, wait only for the
+// acknowledgement of a segment that was not full.
+bool TcpSocket::HoldsBack(bool more) const {
+  size_t unsent = 0;
+  for (const tcp_seg* seg = pcb_->unsent; seg != nullptr; seg = seg->next) {
+    unsent += seg->len;
+    if (unsent >= pcb_->mss) return false;
+  }
+  if (more) return true;
+  return !options_.Flag(IPPROTO_TCP, TCP_NODELAY) && TCP_SEQ_LT(pcb_->lastack, small_end_);
+}
+
+Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {
+  if ((flags & MSG_OOB) != 0) return Errno(EINVAL);
+  if ((flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
+  if (received_.empty()) {
+    if (state_ == State::kListening) return Errno(ENOTCONN);
+    if (error_ != 0) return Errno(std::exchange(error_, 0));
+    if ((shutdown_ & kShutRead) != 0) return Received{};
+    if (state_ == State::kClosed) return Errno(ENOTCONN);
+    if (buffer.empty()) return Received{};
+    return Errno(EAGAIN);
+  }
+  Received result;
+  if ((flags & MSG_TRUNC) != 0) {
+    // On TCP: take the bytes and throw them away.
+    result.length = std::min(buffer.size(), received_.size());
+  } else {
+    result.length = result.copied = received_.Copy(buffer);
+  }
+  if ((flags & MSG_PEEK) == 0) ConsumeReceived(result.length);
+  return result;
+}
+
+void TcpSocket::ConsumeReceived(size_t bytes) {
+  received_.Consume(bytes);
+  if (pcb_ == nullptr || pcb_->state == TIME_WAIT) return;
+  for (size_t left = bytes; left > 0;) {
+    const size_t n = std::min<size_t>(left, UINT16_MAX);
+    tcp_recved(pcb_, static_cast<u16_t>(n));
+    left -= n;
+  }
+}
+
+uint32_t TcpSocket::Poll() const {
+  if (state_ == State::kListening) return accepted_.empty() ? 0 : kReadable;
+  uint32_t mask = 0;
+  if (error_ != 0) mask |= POLLERR;
+  if ((shutdown_ & kShutBoth) == kShutBoth || state_ == State::kClosed) mask |= POLLHUP;
+  if ((shutdown_ & kShutRead) != 0) mask |= kReadable | POLLRDHUP;
+  if (state_ == State::kConnecting) return mask;
+  if (!received_.empty()) mask |= kReadable;
+  // Writable also when a write would fail at once, and from a third of the buffer free on.
+  if (state_ != State::kConnected || (shutdown_ & kShutWrite) != 0 ||
+      SendSpace() >= (SendLimit() + 2) / 3) {
+    mask |= kWritable;
+  }
+  return mask;
+}
+
+}  // namespace rump
