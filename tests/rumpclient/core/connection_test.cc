@@ -5,12 +5,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <future>
 #include <map>
@@ -183,6 +186,34 @@ TEST(OpenTest, SilentServerIsGivenUp) {
   FakeServer server([](FakePeer* peer) { peer->ExpectEnd(); });
   Connection connection;
   EXPECT_EQ(-ETIMEDOUT, connection.Open(server.endpoint()));
+}
+
+// Longer than the socket's timeout for sending, which connect(2) heeds, too.
+TEST(OpenTest, WaitsForItsTurn) {
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  const socklen_t size = sizeof(sa_family_t);  // the kernel chooses a name
+  const int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(0, bind(listener, reinterpret_cast<sockaddr*>(&name), size));
+  ASSERT_EQ(0, listen(listener, 0));
+  Endpoint endpoint;
+  endpoint.len = sizeof endpoint.un;
+  ASSERT_EQ(0, getsockname(listener, &endpoint.any, &endpoint.len));
+  const int first = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(0, connect(first, &endpoint.any, endpoint.len));
+  auto opened = std::async(std::launch::async, [&] {
+    Connection connection;
+    const long result = connection.Open(endpoint);
+    connection.Abandon();
+    return result;
+  });
+  EXPECT_EQ(std::future_status::timeout, opened.wait_for(std::chrono::milliseconds(300)));
+  close(accept(listener, nullptr, nullptr));
+  const int second = accept(listener, nullptr, nullptr);
+  EXPECT_EQ(static_cast<ssize_t>(kLinuxBanner.size()),
+            write(second, kLinuxBanner.data(), kLinuxBanner.size()));
+  EXPECT_EQ(0, opened.get());
+  for (const int fd : {listener, first, second}) close(fd);
 }
 
 TEST(OpenTest, BannerInPieces) {
