@@ -7,10 +7,12 @@
 
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "rump/rump_syscalls.h"
 #include "rump/rumpclient.h"
+#include "tests/rumpclient/fake_server.h"
 #include "tests/rumpclient/test_server.h"
 
 namespace rump::client {
@@ -98,6 +100,76 @@ TEST(DescriptorTest, MovesWhenItsNumberIsWanted) {
     }
     EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
     blocked.join();
+  });
+}
+
+// Where the thread that reads, here in the middle of a frame, does not exist.
+TEST(DescriptorTest, MovesInTheChildOfAPlainFork) {
+  int half_taken[2];
+  int go_on[2];
+  ASSERT_EQ(0, pipe2(half_taken, O_CLOEXEC));
+  ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    const std::string answer = SyscallAnswer(call.header.reqno, 0, 5);
+    peer->Send(answer.substr(0, answer.size() / 2));
+    peer->Drain();
+    EXPECT_EQ(1, write(half_taken[1], "x", 1));
+    char c;
+    EXPECT_EQ(1, read(go_on[0], &c, 1));
+    peer->Send(answer.substr(answer.size() / 2));
+    peer->ExpectEnd();
+  });
+  const pid_t program = fork();
+  if (program == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    const int own = InitAndFindOwn();
+    std::thread caller([] { EXPECT_EQ(5, rump_sys_getpid()); });
+    char c;
+    EXPECT_EQ(1, read(half_taken[0], &c, 1));
+    const pid_t child = fork();
+    if (child == 0) {
+      int fd = own;
+      EXPECT_EQ(0, rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE));
+      EXPECT_EQ(-1, fcntl(own, F_GETFD));
+      EXPECT_GT(*OpenDescriptors().rbegin(), own) << "which keeps what is preforked";
+      ExitWithResult();
+    }
+    ExpectGoodEnd(child);
+    EXPECT_EQ(1, write(go_on[1], "x", 1));
+    caller.join();
+    ExitWithResult();
+  }
+  ExpectGoodEnd(program);
+}
+
+TEST(DescriptorTest, StaysWhereItIsForTheParentOfAVfork) {
+  TestServer server;
+  RunBareProgram(server, [] {
+    const int own = InitAndFindOwn();
+    const pid_t pid = rump_sys_getpid();
+    const pid_t child = vfork();
+    if (child == 0) {
+      int fd = own;
+      if (rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE) != 0) _exit(1);
+      _exit(close(own) == 0 ? 0 : 2);
+    }
+    ExpectGoodEnd(child);
+    EXPECT_NE(-1, fcntl(own, F_GETFD));
+    EXPECT_EQ(pid, rump_sys_getpid());
+  });
+}
+
+TEST(DescriptorTest, IsOneHoweverManyThreadsConnect) {
+  TestServer server;
+  RunBareProgram(server, [] {
+    const size_t before = OpenDescriptors().size();
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) threads.emplace_back([] { EXPECT_EQ(0, rumpclient_init()); });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(before + 1, OpenDescriptors().size());
+    EXPECT_LT(0, rump_sys_getpid());
   });
 }
 
