@@ -5,7 +5,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <future>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -105,43 +107,36 @@ TEST(DescriptorTest, MovesWhenItsNumberIsWanted) {
 
 // Where the thread that reads, here in the middle of a frame, does not exist.
 TEST(DescriptorTest, MovesInTheChildOfAPlainFork) {
-  int half_taken[2];
-  int go_on[2];
-  ASSERT_EQ(0, pipe2(half_taken, O_CLOEXEC));
-  ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+  std::promise<void> half_taken;
+  std::promise<void> child_ended;
   FakeServer server([&](FakePeer* peer) {
     peer->Welcome();
     const auto call = peer->ExpectRequest(FrameType::kSyscall);
     const std::string answer = SyscallAnswer(call.header.reqno, 0, 5);
     peer->Send(answer.substr(0, answer.size() / 2));
     peer->Drain();
-    EXPECT_EQ(1, write(half_taken[1], "x", 1));
-    char c;
-    EXPECT_EQ(1, read(go_on[0], &c, 1));
+    half_taken.set_value();
+    child_ended.get_future().wait();
     peer->Send(answer.substr(answer.size() / 2));
-    peer->ExpectEnd();
   });
-  const pid_t program = fork();
-  if (program == 0) {
-    setenv("RUMP_SERVER", server.url().c_str(), 1);
-    const int own = InitAndFindOwn();
-    std::thread caller([] { EXPECT_EQ(5, rump_sys_getpid()); });
-    char c;
-    EXPECT_EQ(1, read(half_taken[0], &c, 1));
-    const pid_t child = fork();
-    if (child == 0) {
-      int fd = own;
-      EXPECT_EQ(0, rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE));
-      EXPECT_EQ(-1, fcntl(own, F_GETFD));
-      EXPECT_GT(*OpenDescriptors().rbegin(), own) << "which keeps what is preforked";
-      ExitWithResult();
-    }
-    ExpectGoodEnd(child);
-    EXPECT_EQ(1, write(go_on[1], "x", 1));
-    caller.join();
+  setenv("RUMP_SERVER", server.url().c_str(), 1);
+  ASSERT_EQ(0, rumpclient_init());
+  const int own = *OpenDescriptors().rbegin();
+  ASSERT_GE(own, 1000);
+  std::thread caller([] { EXPECT_EQ(5, rump_sys_getpid()); });
+  half_taken.get_future().wait();
+  const pid_t child = fork();
+  if (child == 0) {
+    int fd = own;
+    EXPECT_EQ(0, rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE));
+    EXPECT_EQ(-1, fcntl(own, F_GETFD));
+    EXPECT_GT(*OpenDescriptors().rbegin(), own) << "which keeps what is preforked";
     ExitWithResult();
   }
-  ExpectGoodEnd(program);
+  ExpectGoodEnd(child);
+  child_ended.set_value();
+  caller.join();
+  EXPECT_EQ(-1, rump_sys_getpid()) << "the server has ended";
 }
 
 TEST(DescriptorTest, StaysWhereItIsForTheParentOfAVfork) {
