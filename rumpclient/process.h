@@ -81,6 +81,8 @@ class Process {
 
   // Counts a use of the connection. False: there is none, and will be none for this thread.
   bool Enter(SignalSet mask, uint32_t* generation);
+  // The same, but false also while it is made anew.
+  bool TryEnter(uint32_t* generation);
   void Leave();
   bool AwaitConnecting(SignalSet mask);
   // After the connection of `generation` was lost: whether the call is to be issued again.
@@ -90,6 +92,12 @@ class Process {
   // The connection that this thread is to use: another one in a child on its parent's memory.
   Connection& connection();
   bool in_sharing_child() const;
+  // False in a child of any kind of fork that has not made one its own.
+  bool owns_connection() const;
+
+  // Around an exec. False: there is no connection to keep.
+  bool Suspend();
+  void Resume();
 
   Page* page_ = nullptr;
   // No call of this library's wants a descriptor of the host's.

@@ -15,7 +15,7 @@
 namespace rump::client {
 namespace {
 
-// Calls that this thread is in: more than one if signal handlers make some.
+// Uses of the connection that this thread is in: more than one if signal handlers make calls.
 [[gnu::tls_model("initial-exec")]] constinit thread_local int depth = 0;
 
 constexpr long kMillisecond = 1'000'000;  // in nanoseconds
@@ -62,7 +62,6 @@ void Process::EndCancelled(void* arg) {
   const auto& cancelled = *static_cast<CallInterruption::Cancelled*>(arg);
   cancelled.wait->abandon(cancelled.wait->arg);
   cancelled.interruption->process->Leave();
-  --depth;
   SetSignalMask(cancelled.interruption->mask);
 }
 
@@ -85,37 +84,39 @@ int Process::Issue(Call* call, const SignalSet* mask) {
   interruption.process = this;
   long result = -ENOTCONN;
   uint32_t generation;
-  ++depth;
   while (Enter(block.before(), &generation)) {
     result = connection().Issue(call, &interruption);
     Leave();
     if (result != -ENOTCONN || !Recover(generation, call->sent, block.before())) break;
   }
-  --depth;
   return static_cast<int>(-result);
 }
 
-bool Process::Enter(SignalSet mask, uint32_t* generation) {
-  for (;;) {
-    switch (page_->state.load()) {
-      case kConnected:
-        // A handler of the thread that keeps everybody from sending.
-        if (execing_.load(std::memory_order_relaxed) == ThreadPointer()) return false;
-        *generation = page_->generation.load();
-        page_->users.fetch_add(1);
-        if (page_->state.load() == kConnected) return true;
-        Leave();
-        break;
-      case kConnecting:
-        if (!AwaitConnecting(mask)) return false;
-        break;
-      default:
-        return false;
-    }
+bool Process::TryEnter(uint32_t* generation) {
+  page_->users.fetch_add(1);
+  if (page_->state.load() == kConnected) {
+    *generation = page_->generation.load();
+    ++depth;
+    return true;
   }
+  page_->users.fetch_sub(1);
+  return false;
 }
 
-void Process::Leave() { page_->users.fetch_sub(1); }
+bool Process::Enter(SignalSet mask, uint32_t* generation) {
+  // A handler of the thread that keeps everybody from sending.
+  if (execing_.load(std::memory_order_relaxed) == ThreadPointer()) return false;
+  while (!TryEnter(generation)) {
+    const uint32_t state = page_->state.load();
+    if (state == kNone || (state == kConnecting && !AwaitConnecting(mask))) return false;
+  }
+  return true;
+}
+
+void Process::Leave() {
+  --depth;
+  page_->users.fetch_sub(1);
+}
 
 bool Process::BeginConnecting(uint32_t expected) {
   if (!page_->state.compare_exchange_strong(expected, kConnecting)) return false;
@@ -130,19 +131,18 @@ void Process::EndConnecting(State state) {
 }
 
 bool Process::AwaitConnecting(SignalSet mask) {
-  // What this handler's call would wait for is what the handler interrupted.
-  if (connecting_.load() == ThreadPointer()) return false;
-  const uint32_t generation = page_->generation.load();
+  // What this handler's call would wait for is what the handler interrupted, or waits for that.
+  if (connecting_.load() == ThreadPointer() || depth > 0) return false;
   while (page_->state.load() == kConnecting) {
     SetSignalMask(mask);
     FutexWait(&page_->state, kConnecting);
     SetSignalMask(kAllSignals);
   }
-  return page_->generation.load() != generation;
+  return connection().open();
 }
 
 bool Process::Recover(uint32_t generation, bool sent, SignalSet mask) {
-  if (retry_.load(std::memory_order_relaxed) == 0 || depth > 1 || in_sharing_child()) return false;
+  if (retry_.load(std::memory_order_relaxed) == 0 || depth > 0 || in_sharing_child()) return false;
   if (!BeginConnecting(kConnected)) return !sent;
   // Another thread was quicker: this call is one of those that are lost.
   const bool again = page_->generation.load() == generation ? Reconnect(mask) : !sent;
@@ -188,10 +188,21 @@ int Process::Renew(SignalSet mask) {
   return static_cast<int>(-result);
 }
 
-int Process::own_fd() { return page_ == nullptr ? -1 : connection().fd(); }
+bool Process::owns_connection() const {
+  return page_->owner.load() == getpid() || in_sharing_child();
+}
+
+int Process::own_fd() {
+  if (page_ == nullptr) return -1;
+  // A child on its parent's memory has descriptors of its own: what it closes its parent keeps.
+  if (page_->owner.load() != 0 && !owns_connection()) return -1;
+  return connection().fd();
+}
 
 int Process::MoveFd() {
   const SignalBlock block;
+  // Inherited by a plain fork, like the locks of threads that do not exist here.
+  if (page_->state.load() == kNone) connection().Reset();
   return static_cast<int>(-connection().MoveFd());
 }
 

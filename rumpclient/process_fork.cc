@@ -109,6 +109,8 @@ void Process::ForgetSharingChild() {
   if (!in_sharing_child()) return;
   connection().Forget();
   sharing_child_.store(nullptr);
+  // Left so by a child that is another program by now.
+  execing_.store(nullptr);
 }
 
 pid_t Process::Fork(pid_t (*fork_function)()) {
@@ -133,15 +135,33 @@ pid_t Process::Fork(pid_t (*fork_function)()) {
   return pid;
 }
 
+bool Process::Suspend() {
+  if (page_ == nullptr || !owns_connection()) return false;
+  // Nobody else uses the connection of a child on its parent's memory, and what it counted there
+  // before its exec would stay so.
+  const bool counts = !in_sharing_child();
+  uint32_t generation;
+  if (counts && !TryEnter(&generation)) return false;
+  if (connection().Suspend()) {
+    execing_.store(ThreadPointer());
+    return true;
+  }
+  if (counts) Leave();
+  return false;
+}
+
+void Process::Resume() {
+  connection().Resume();
+  execing_.store(nullptr);
+  if (!in_sharing_child()) Leave();
+}
+
 int Process::Exec(const char* path, char* const argv[], char* const envp[]) {
-  const bool connected = page_ != nullptr && page_->state.load() == kConnected;
   char exec_fd[64];
   char parsed_server[160];
   const SignalBlock block;
-  const void* const thread = ThreadPointer();
-  const bool suspended = connected && connection().Suspend();
+  const bool suspended = Suspend();
   if (suspended) {
-    execing_.store(thread);
     const Connection::Inheritance inherited = connection().inheritance();
     snprintf(exec_fd, sizeof exec_fd, "%s=%d,%u,%u", kExecFdVariable, inherited.fd,
              inherited.extensions, unsigned{inherited.linux_abi});
@@ -160,10 +180,7 @@ int Process::Exec(const char* path, char* const argv[], char* const envp[]) {
     SetSignalMask(kAllSignals);
     if (suspended) connection().SetCloseOnExec(true);
   }
-  if (suspended) {
-    connection().Resume();
-    execing_.store(nullptr);
-  }
+  if (suspended) Resume();
   return error;
 }
 

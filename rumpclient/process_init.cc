@@ -80,10 +80,11 @@ int Process::Init() {
   }
   const FutexLockGuard lock(&page_->init_lock);
   if (in_sharing_child()) return connection().open() ? 0 : ENOTCONN;
-  while (page_->state.load() == kConnecting) usleep(1000);
-  const uint32_t state = page_->state.load();
-  if (state == kConnected && connection().open()) return 0;
-  if (!BeginConnecting(state)) return EAGAIN;
+  uint32_t state;
+  do {
+    while ((state = page_->state.load()) == kConnecting) usleep(1000);
+    if (state == kConnected && connection().open()) return 0;
+  } while (!BeginConnecting(state));
   while (page_->users.load() != 0) usleep(1000);
   connection().Abandon();
   const int error = Connect();

@@ -25,8 +25,6 @@ constexpr long kLowestFd = 3;
 constexpr long kHandshakeTimeout = 10'000'000;  // microseconds
 // How long a send waits for room until it looks whether the program is to end.
 constexpr long kSendTimeout = 100'000;
-// An answer that takes longer lets signals in.
-constexpr long kShortWait = 1'000;
 // The ABI that the table of system calls describes.
 constexpr std::string_view kTableOstype = "Linux";
 constexpr std::string_view kTableMachine = "x86_64";
@@ -49,13 +47,26 @@ long MoveHigh(int fd) {
   return moved;
 }
 
+// The socket's timeout for sending is for connect(2), too, after which it goes on in the
+// background, as after a signal. Asking again waits for its end.
 long Connect(int fd, const Endpoint& endpoint) {
-  for (bool again = false;; again = true) {
+  for (long left = kHandshakeTimeout; left > 0;) {
     const long result = RawSyscall(SYS_connect, fd, &endpoint.any, endpoint.len);
-    // An interrupted connect(2) goes on in the background; asking again waits for its end.
-    if (result == -EISCONN && again) return 0;
-    if (result != -EINTR) return result;
+    switch (result) {
+      case -EISCONN:
+        return 0;
+      case -EINTR:
+        break;
+      case -EAGAIN:  // the listener's queue is full
+      case -EINPROGRESS:
+      case -EALREADY:
+        left -= kSendTimeout;
+        break;
+      default:
+        return result;
+    }
   }
+  return -ETIMEDOUT;
 }
 
 void SetTimeoutOption(int fd, int option, long microseconds) {
@@ -245,20 +256,17 @@ void Connection::Reset() {
 }
 
 bool Connection::Suspend() {
-  bool between_frames = false;
   for (;; RawSyscall(SYS_sched_yield)) {
     FutexLockGuard guard(&lock_);
     if (!open()) return false;
     if (suspended_ || (reader_ != nullptr && !reader_->watching)) continue;
-    between_frames = reader_ != nullptr;
     suspended_ = true;
     break;
   }
-  if (!between_frames) {
-    reading_for_ = nullptr;
-    while (unread_size() > 0 && open()) {
-      if (ReadFrame() == ReadResult::kLost) Lose();
-    }
+  // There may be some even where a reader waits, if a call of its handler's has read too much.
+  reading_for_ = nullptr;
+  while (unread_size() > 0 && open()) {
+    if (ReadFrame() == ReadResult::kLost) Lose();
   }
   send_lock_.Lock();
   if (open()) return true;

@@ -90,6 +90,8 @@ class Connection {
   void Abandon();
   // The same without closing: the descriptor is another process's, or the caller closes it.
   void Forget();
+  // Forgets all state but the descriptor, which stays open.
+  void Reset();
 
   // Moves the descriptor to another number, close-on-exec, and frees the one it has: for a program
   // that wants that number. 0 or -errno (EBADF if not open). Waits for a frame that is being read.
@@ -105,13 +107,14 @@ class Connection {
  private:
   struct Pending;
 
+  // An answer that takes longer, in microseconds, lets signals in.
+  static constexpr long kShortWait = 1'000;
   static constexpr size_t kReceiveBuffer = 8192;
   static constexpr size_t kMaxQueuedFds = 8;
   // Address space that ANONMMAP may take over the life of a connection.
   static constexpr uint64_t kMaxAnonymousMemory = uint64_t{1} << 30;
 
   long ReadBanner();
-  void Reset();
   // Waits for the server to close, as it does when it has done what it does not answer.
   void AwaitEnd();
 

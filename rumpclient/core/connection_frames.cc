@@ -32,6 +32,44 @@ size_t ResponsePayloadSize(FrameType type) {
   }
 }
 
+// What of a frame is still to be sent, behind `sent` bytes. `fault`: its payload cannot be read,
+// and zeros stand for it.
+size_t Unsent(const FrameHeader& header, const void* payload, size_t sent, bool fault,
+              iovec (&parts)[2]) {
+  static constexpr char kZeros[256] = {};
+  size_t count = 0;
+  if (sent < kHeaderSize) {
+    const char* const start = reinterpret_cast<const char*>(&header);
+    parts[count++] = {const_cast<char*>(start) + sent, kHeaderSize - sent};
+  }
+  const size_t done = sent > kHeaderSize ? sent - kHeaderSize : 0;
+  const size_t left = header.len - kHeaderSize - done;
+  if (left > 0 && fault) {
+    parts[count++] = {const_cast<char*>(kZeros), std::min(left, sizeof kZeros)};
+  } else if (left > 0) {
+    parts[count++] = {static_cast<char*>(const_cast<void*>(payload)) + done, left};
+  }
+  return count;
+}
+
+// One sendmsg(2), with the descriptor `fd` unless it is -1.
+long SendParts(int socket, iovec* parts, size_t count, int fd) {
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = count;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  if (fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+  }
+  return RawSyscall(SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
+}
+
 }  // namespace
 
 Connection::Pending* Connection::FindMemory(const CopyPayload& range, Access access) {
@@ -69,7 +107,6 @@ size_t Connection::SendShort(const FrameHeader& header, const void* payload) con
 
 long Connection::Send(FrameHeader header, const void* payload, size_t payload_size,
                       const Interruption* interruption, int send_fd) {
-  static constexpr char kZeros[256] = {};
   FutexLockGuard guard(&send_lock_);
   const int fd = this->fd();
   if (fd < 0) return -ENOTCONN;
@@ -82,32 +119,8 @@ long Connection::Send(FrameHeader header, const void* payload, size_t payload_si
   }
   while (sent < header.len) {
     iovec parts[2];
-    size_t count = 0;
-    if (sent < kHeaderSize) {
-      parts[count++] = {reinterpret_cast<char*>(&header) + sent, kHeaderSize - sent};
-    }
-    const size_t done = sent > kHeaderSize ? sent - kHeaderSize : 0;
-    if (const size_t left = header.len - kHeaderSize - done; left > 0) {
-      if (fault) {
-        parts[count++] = {const_cast<char*>(kZeros), std::min(left, sizeof kZeros)};
-      } else {
-        parts[count++] = {static_cast<char*>(const_cast<void*>(payload)) + done, left};
-      }
-    }
-    msghdr message = {};
-    message.msg_iov = parts;
-    message.msg_iovlen = count;
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    if (send_fd >= 0 && sent == 0) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-      rights->cmsg_level = SOL_SOCKET;
-      rights->cmsg_type = SCM_RIGHTS;
-      rights->cmsg_len = CMSG_LEN(sizeof(int));
-      memcpy(CMSG_DATA(rights), &send_fd, sizeof send_fd);
-    }
-    const long n = RawSyscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
+    const size_t count = Unsent(header, payload, sent, fault, parts);
+    const long n = SendParts(fd, parts, count, sent == 0 ? send_fd : -1);
     if (n == -EINTR) continue;
     if (n == -EAGAIN) {
       WaitFor(POLLOUT, interruption);

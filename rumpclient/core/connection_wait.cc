@@ -10,9 +10,6 @@
 namespace rump::client {
 namespace {
 
-// An answer that takes longer lets signals in.
-constexpr __kernel_timespec kShortWait = {0, 1'000'000};
-
 // What stands for requests that are no system calls of the table.
 constexpr uint32_t kNoNumber = UINT32_MAX;
 
@@ -64,12 +61,13 @@ void Connection::ReadOnce(Pending* pending) {
   reading_for_ = pending->interruption;
   const ReadResult read = ReadFrame();
   if (read == ReadResult::kLost) Lose();
+  // A wait with a timeout would not be restarted.
+  if (read == ReadResult::kNothing) SetTimeout(false);
   lock_.Lock();
   if (read != ReadResult::kNothing || pending->done) return;
   pending->PrepareWait(fd());
   pending->watching = true;
   lock_.Unlock();
-  SetTimeout(false);
   LetSignalsIn(pending);
   lock_.Lock();
   pending->watching = false;
@@ -85,7 +83,8 @@ void Connection::Sleep(Pending* pending, bool* patient) {
   } else if (*patient) {
     LetSignalsIn(pending);
   } else {
-    *patient = FutexWait(&pending->wake, 0, &kShortWait) == -ETIMEDOUT;
+    constexpr __kernel_timespec kTimeout = {0, kShortWait * 1000};
+    *patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
   }
   lock_.Lock();
   pending->asleep = false;

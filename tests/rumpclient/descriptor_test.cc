@@ -5,12 +5,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <future>
 #include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "rump/rump_syscalls.h"
 #include "rump/rumpclient.h"
+#include "tests/rumpclient/fake_server.h"
 #include "tests/rumpclient/test_server.h"
 
 namespace rump::client {
@@ -98,6 +102,70 @@ TEST(DescriptorTest, MovesWhenItsNumberIsWanted) {
     }
     EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
     blocked.join();
+  });
+}
+
+// Where the thread that reads, here in the middle of a frame, does not exist.
+TEST(DescriptorTest, MovesInTheChildOfAPlainFork) {
+  std::promise<void> half_taken;
+  std::promise<void> child_ended;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    const std::string answer = SyscallAnswer(call.header.reqno, 0, 5);
+    peer->Send(answer.substr(0, answer.size() / 2));
+    peer->Drain();
+    half_taken.set_value();
+    child_ended.get_future().wait();
+    peer->Send(answer.substr(answer.size() / 2));
+  });
+  setenv("RUMP_SERVER", server.url().c_str(), 1);
+  ASSERT_EQ(0, rumpclient_init());
+  const int own = *OpenDescriptors().rbegin();
+  ASSERT_GE(own, 1000);
+  std::thread caller([] { EXPECT_EQ(5, rump_sys_getpid()); });
+  half_taken.get_future().wait();
+  const pid_t child = fork();
+  if (child == 0) {
+    int fd = own;
+    EXPECT_EQ(0, rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE));
+    EXPECT_EQ(-1, fcntl(own, F_GETFD));
+    EXPECT_GT(*OpenDescriptors().rbegin(), own) << "which keeps what is preforked";
+    ExitWithResult();
+  }
+  ExpectGoodEnd(child);
+  child_ended.set_value();
+  caller.join();
+  EXPECT_EQ(-1, rump_sys_getpid()) << "the server has ended";
+}
+
+TEST(DescriptorTest, StaysWhereItIsForTheParentOfAVfork) {
+  TestServer server;
+  RunBareProgram(server, [] {
+    const int own = InitAndFindOwn();
+    const pid_t pid = rump_sys_getpid();
+    const pid_t child = vfork();
+    if (child == 0) {
+      int fd = own;
+      if (rumpclient__closenotify(&fd, RUMPCLIENT_CLOSE_CLOSE) != 0) _exit(1);
+      close(own);
+      _exit(0);
+    }
+    ExpectGoodEnd(child);
+    EXPECT_NE(-1, fcntl(own, F_GETFD));
+    EXPECT_EQ(pid, rump_sys_getpid());
+  });
+}
+
+TEST(DescriptorTest, IsOneHoweverManyThreadsConnect) {
+  TestServer server;
+  RunBareProgram(server, [] {
+    const size_t before = OpenDescriptors().size();
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) threads.emplace_back([] { EXPECT_EQ(0, rumpclient_init()); });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(before + 1, OpenDescriptors().size());
+    EXPECT_LT(0, rump_sys_getpid());
   });
 }
 

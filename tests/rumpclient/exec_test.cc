@@ -1,11 +1,15 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "rump/rump_syscalls.h"
 #include "rump/rumpclient.h"
+#include "tests/rumpclient/fake_server.h"
 #include "tests/rumpclient/test_server.h"
 
 extern char** environ;
@@ -159,6 +164,109 @@ TEST(ExecTest, InAChildOfVfork) {
     EXPECT_EQ(parent, rump_sys_getpid());
     EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
   });
+}
+
+// Runs exec_program in a child on its parent's memory. `fork` may be nullptr: it claims nothing.
+int VforkAndOpen(struct rumpclient_fork* fork, int fd) {
+  const std::string program = ProgramPath();
+  const std::string number = std::to_string(fd);
+  const char* const argv[] = {"exec_program", "open", number.c_str(), nullptr};
+  const pid_t child = vfork();
+  if (child == 0) {
+    if (fork != nullptr && rumpclient_fork_init(fork) != 0) _exit(8);
+    rumpclient_exec(program.c_str(), const_cast<char**>(argv), environ);
+    _exit(9);
+  }
+  int status = -1;
+  EXPECT_EQ(child, waitpid(child, &status, 0));
+  return WEXITSTATUS(status);
+}
+
+TEST(ExecTest, InAChildOnItsParentsMemory) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    const pid_t parent = rump_sys_getpid();
+    for (int i = 0; i < 2; ++i) {
+      struct rumpclient_fork* const fork = rumpclient_prefork();
+      ASSERT_NE(nullptr, fork);
+      EXPECT_EQ(0b1, VforkAndOpen(fork, pipe.reader));
+      rumpclient_fork_vparent(fork);
+      free(fork);
+      EXPECT_EQ(parent, rump_sys_getpid()) << strerror(errno);
+    }
+    char* const argv[] = {const_cast<char*>("none"), nullptr};
+    EXPECT_EQ(-1, rumpclient_exec("/nonexistent", argv, environ));
+    EXPECT_EQ(parent, rump_sys_getpid()) << strerror(errno);
+  });
+}
+
+TEST(ExecTest, DoesNotTakeTheParentsConnectionAlong) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    const pid_t parent = rump_sys_getpid();
+    EXPECT_EQ(0, VforkAndOpen(nullptr, pipe.reader)) << "the program is a new process";
+    EXPECT_EQ(parent, rump_sys_getpid());
+    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
+  });
+}
+
+constinit int handlers_report = -1;
+constinit int handlers_end = -1;
+
+// Whose thread reads for nobody until its handler has returned.
+TEST(ExecTest, FailureLosesNothingThatAHandlersCallReceived) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
+#endif
+  int report[2];
+  int end[2];
+  ASSERT_EQ(0, pipe2(report, O_CLOEXEC));
+  ASSERT_EQ(0, pipe2(end, O_CLOEXEC));
+  handlers_report = report[1];
+  handlers_end = end[0];
+  std::promise<void> first_sent;
+  std::promise<void> second_sent;
+  std::promise<void> handler_ended;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto first = peer->ExpectRequest(FrameType::kSyscall);
+    first_sent.set_value();
+    const auto second = peer->ExpectRequest(FrameType::kSyscall);
+    second_sent.set_value();
+    const auto handlers = peer->ExpectRequest(FrameType::kSyscall);
+    peer->Send(SyscallAnswer(handlers.header.reqno, 0, 3) +
+               SyscallAnswer(second.header.reqno, 0, 2));
+    handler_ended.get_future().wait();
+    peer->Answer(first, 1);
+    peer->ExpectEnd();
+  });
+  setenv("RUMP_SERVER", server.url().c_str(), 1);
+  ASSERT_EQ(0, rumpclient_init());
+  Handle(
+      SIGUSR1,
+      [](int) {
+        char c;
+        if (rump_sys_getpid() == 3) (void)!write(handlers_report, "x", 1);
+        (void)!read(handlers_end, &c, 1);
+      },
+      SA_RESTART);
+  std::thread first([] { EXPECT_EQ(1, rump_sys_getpid()); });
+  first_sent.get_future().wait();
+  auto second = std::async(std::launch::async, [] { return rump_sys_getpid(); });
+  second_sent.get_future().wait();
+  EXPECT_EQ(0, pthread_kill(first.native_handle(), SIGUSR1));
+  char c;
+  EXPECT_EQ(1, read(report[0], &c, 1));
+  char* const argv[] = {const_cast<char*>("none"), nullptr};
+  EXPECT_EQ(-1, rumpclient_exec("/nonexistent", argv, environ));
+  EXPECT_EQ(2, second.get()) << "it is answered before the next program begins";
+  EXPECT_EQ(1, write(end[1], "x", 1));
+  handler_ended.set_value();
+  first.join();
+  int own = 1000;
+  while (shutdown(own, SHUT_RDWR) != 0) ++own;
 }
 
 TEST(ExecTest, ForeignDescriptor) {

@@ -2,16 +2,19 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "protocol/frame.h"
 #include "rump/rump_syscalls.h"
 #include "rump/rumpclient.h"
+#include "tests/rumpclient/fake_server.h"
 #include "tests/rumpclient/test_server.h"
 
 namespace rump::client {
@@ -106,6 +109,60 @@ TEST(ForkTest, WithoutAConnection) {
     EXPECT_EQ(ENOTCONN, errno);
     EXPECT_EQ(-1, rumpclient_daemon(1, 1));
     EXPECT_EQ(ENOTCONN, errno);
+  });
+}
+
+TEST(ForkTest, ChildThatTheServerRefusesEnds) {
+  bool parents = true;
+  FakeServer server(
+      [&](FakePeer* peer) {
+        if (std::exchange(parents, false)) {
+          peer->Welcome();
+          const auto prefork = peer->ExpectRequest(FrameType::kPrefork);
+          peer->Send(Frame(FrameClass::kResponse, FrameType::kPrefork, prefork.header.reqno, 0,
+                           std::string(sizeof(PreforkCookie), 'c')));
+          return;
+        }
+        peer->Send(kLinuxBanner);
+        const auto fork = peer->ExpectRequest(FrameType::kHandshake);
+        peer->Send(Frame(FrameClass::kError, FrameType::kHandshake, fork.header.reqno,
+                         static_cast<uint32_t>(WireError::kInvalidPrefork), ""));
+        peer->ExpectEnd();
+      },
+      2);
+  const pid_t program = fork();
+  if (program == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    EXPECT_EQ(0, rumpclient_init());
+    testing::internal::CaptureStderr();
+    const pid_t child = InChild(&rumpclient_fork, [] {});
+    int status = -1;
+    EXPECT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(1, WEXITSTATUS(status));
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(std::string::npos, said.find("got no process in the server")) << said;
+    ExitWithResult();
+  }
+  ExpectGoodEnd(program);
+}
+
+TEST(PreforkTest, ParentItselfIsBusy) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    ASSERT_NE(nullptr, fork);
+    std::thread reader([&] { EXPECT_EQ('x', Get(pipe.reader)); });
+    AwaitCallsInFlight(1);
+    EXPECT_EQ(-1, rumpclient_fork_init(fork));
+    EXPECT_EQ(EBUSY, errno);
+    Put(pipe.writer, 'x');
+    reader.join();
+    const pid_t before = rump_sys_getpid();
+    EXPECT_EQ(0, rumpclient_fork_init(fork)) << "nobody else makes calls";
+    EXPECT_NE(before, rump_sys_getpid());
+    free(fork);
   });
 }
 

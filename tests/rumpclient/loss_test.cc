@@ -257,6 +257,59 @@ TEST(LossTest, Die) {
 
 constinit std::atomic<int> refused{0};
 
+// The call below the handler is one that the reconnecting thread waits for.
+TEST(LossTest, HandlersCallIsNotMadeToWaitForItself) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
+#endif
+  static constinit int in_handler[2];
+  static constinit int go_on[2];
+  TestServer server;
+  Program program(server, [](Program* test) {
+    rumpclient_setconnretry(RUMPCLIENT_RETRYCONN_INFTIME);
+    int said[2];
+    EXPECT_EQ(0, pipe2(said, O_CLOEXEC));
+    EXPECT_EQ(0, pipe2(in_handler, O_CLOEXEC));
+    EXPECT_EQ(0, pipe2(go_on, O_CLOEXEC));
+    dup2(said[1], STDERR_FILENO);
+    Handle(
+        SIGUSR1,
+        [](int) {
+          char c;
+          (void)!write(in_handler[1], "x", 1);
+          (void)!read(go_on[0], &c, 1);
+          if (rump_sys_getpid() == -1 && errno == ENOTCONN) refused.fetch_add(1);
+        },
+        SA_RESTART);
+    RumpPipe pipe;
+    const auto read_expecting = [&pipe](int error) {
+      char c;
+      EXPECT_EQ(-1, rump_sys_read(pipe.reader, &c, 1));
+      EXPECT_EQ(error, errno);
+    };
+    std::thread reader([&] { read_expecting(EBADF); });
+    AwaitCallsInFlight(1);
+    std::thread interrupted([&] { read_expecting(ENOTCONN); });
+    AwaitCallsInFlight(2);
+    char c;
+    EXPECT_EQ(0, pthread_kill(interrupted.native_handle(), SIGUSR1));
+    EXPECT_EQ(1, read(in_handler[0], &c, 1));
+    test->Tell();
+    char line[256] = "";
+    EXPECT_LT(0, read(said[0], line, sizeof line - 1));
+    EXPECT_EQ(1, Count(line, kLost)) << line;
+    EXPECT_EQ(1, write(go_on[1], "x", 1));
+    interrupted.join();
+    EXPECT_EQ(1, refused);
+    test->Tell();
+    reader.join();
+  });
+  program.Hear();
+  server.Kill();
+  program.Hear();
+  server.Start();
+}
+
 TEST(LossTest, HandlersRunWhileReconnecting) {
   TestServer server;
   Program program(server, [](Program* test) {

@@ -25,8 +25,9 @@ extern "C" {
 
 /*
  * Connects to the server whose URL is in the environment variable RUMP_SERVER: unix://path, where
- * the path is absolute or relative to the working directory, or tcp://a.b.c.d:port/. The program
- * becomes a new process there, a child of init without open files, under its own name.
+ * the path is absolute or relative to the working directory, or tcp://address:port/, with a
+ * numeric address of IPv4 or, in brackets, of IPv6. The program becomes a new process there, a
+ * child of init without open files, under its own name.
  *
  * Returns 0, also if it is connected already. Otherwise -1 with errno, and a line on stderr that
  * says what is wrong with which URL:
@@ -98,7 +99,8 @@ void rumpclient_fork_vparent(struct rumpclient_fork *fork);
  * execve(2). The new program is the same process in the server, with the same descriptors but for
  * those that are close-on-exec, once it has called rumpclient_init(). Calls of other threads that
  * are under way never return. Returns -1 with errno if the program could not be started, and
- * nothing has changed then. ENOMEM: there is no memory for its environment.
+ * nothing has changed then. ENOMEM: there is no memory for its environment. In a child that is no
+ * process of its own in the server, the program is none either.
  */
 int rumpclient_exec(const char *path, char *const argv[], char *const envp[]);
 

@@ -1,0 +1,133 @@
+// Threads that share a connection.
+#include <string.h>
+#include <sys/syscall.h>
+
+#include <future>
+#include <map>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "rumpclient/core/connection.h"
+#include "tests/rumpclient/core/test_client.h"
+#include "tests/rumpclient/fake_server.h"
+
+namespace rump::client {
+namespace {
+
+TEST(ThreadTest, AnswersOutOfOrder) {
+  constexpr int kThreads = 8;
+  FakeServer server([](FakePeer* peer) {
+    peer->Welcome();
+    std::vector<ReceivedFrame> calls;
+    for (int i = 0; i < kThreads; ++i) {
+      calls.push_back(peer->ExpectRequest(FrameType::kSyscall));
+    }
+    while (!calls.empty()) {
+      peer->Answer(calls.back(), calls.back().arg(0));
+      calls.pop_back();
+    }
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&client, i] { client.Succeed(MakeCall(SYS_dup, {i}), i); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(ThreadTest, BlockedCallDelaysNoOther) {
+  constexpr int kOthers = 100;
+  std::promise<void> blocked;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto write = peer->ExpectRequest(FrameType::kSyscall);
+    blocked.set_value();
+    for (int i = 0; i < kOthers; ++i) {
+      const auto other = peer->ExpectRequest(FrameType::kSyscall);
+      EXPECT_EQ("blocked", peer->CopyIn(write.arg(1), write.arg(2)));
+      peer->Answer(other, 1);
+    }
+    peer->Answer(write, 7);
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  std::thread thread([&] { client.Succeed(Write("blocked", 7), 7); });
+  blocked.get_future().wait();
+  for (int i = 0; i < kOthers; ++i) client.Succeed(MakeCall(SYS_getpid), 1);
+  thread.join();
+}
+
+TEST(ThreadTest, ManyCalls) {
+  constexpr int kThreads = 8;
+  constexpr int kRounds = 1000;
+  FakeServer server([](FakePeer* peer) {
+    peer->Welcome();
+    std::map<uint64_t, ReceivedFrame> writes;  // by our COPYIN's number
+    uint64_t copies = 0;
+    for (;;) {
+      const ReceivedFrame frame = peer->ReadFrame();
+      if (frame.header.len == 0) return;
+      if (frame.header.cls == FrameClass::kResponse) {
+        const auto write = writes.extract(frame.header.reqno);
+        ASSERT_FALSE(write.empty());
+        const std::string& data = frame.payload;
+        ASSERT_EQ(write.mapped().arg(2), data.size());
+        EXPECT_EQ(std::string::npos,
+                  data.find_first_not_of(static_cast<char>('a' + data.size() % 26)));
+        peer->Answer(write.mapped(), data.size());
+        continue;
+      }
+      switch (frame.header.u) {
+        case SYS_read: {
+          const size_t n = frame.arg(2);
+          peer->CopyOut(frame.arg(1), std::string(n, static_cast<char>('A' + n % 26)));
+          peer->Answer(frame, n);
+          break;
+        }
+        case SYS_write: {
+          const CopyPayload range = {frame.arg(2), frame.arg(1)};
+          writes[copies] = frame;
+          peer->Send(Frame(FrameClass::kRequest, FrameType::kCopyIn, copies++, 0,
+                           BytesAt(&range, sizeof range)));
+          break;
+        }
+        default:
+          peer->Answer(frame, frame.arg(0) + 1);
+      }
+    }
+  });
+  std::vector<std::thread> threads;
+  Client client(server);
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&client, t] {
+      std::vector<char> buffer(12000);
+      for (int i = 0; i < kRounds; ++i) {
+        const size_t n = 1 + (t * 977 + i * 131) % buffer.size();
+        switch (i % 3) {
+          case 0: {
+            client.Succeed(Read(buffer.data(), n), n);
+            const auto wrong = std::string_view(buffer.data(), n)
+                                   .find_first_not_of(static_cast<char>('A' + n % 26));
+            EXPECT_EQ(std::string_view::npos, wrong);
+            break;
+          }
+          case 1:
+            memset(buffer.data(), static_cast<char>('a' + n % 26), n);
+            client.Succeed(Write(buffer.data(), n), n);
+            break;
+          default:
+            client.Succeed(MakeCall(SYS_dup, {n}), n + 1);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  client->Abandon();
+}
+
+}  // namespace
+}  // namespace rump::client
