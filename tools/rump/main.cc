@@ -48,7 +48,7 @@ int UsageFailure(absl::string_view what) {
 }
 
 int RunCommand(const Command& command, std::span<const std::string> words) {
-  if (!command.passes_options_on && !words.empty() && words[0] == "--help") {
+  if (!command.passes_options_on && !words.empty() && (words[0] == "--help" || words[0] == "-h")) {
     return Print(FormatHelp(command));
   }
   absl::StatusOr<Invocation> invocation = ParseInvocation(command, words);
@@ -72,7 +72,7 @@ int Main(std::span<const std::string> words) {
     return Print(
         absl::StrFormat("rump %s (RUMPSP %d.%d)\n", kVersion, kProtocolMajor, kProtocolMinor));
   }
-  if (word == "help" || word == "--help") {
+  if (word == "help" || word == "--help" || word == "-h") {
     if (words.size() == 1) return Print(Overview());
     const Command* command = FindCommand(words[1]);
     if (command == nullptr) return UsageFailure(absl::StrCat("unknown command '", words[1], "'"));

@@ -47,7 +47,7 @@ absl::StatusOr<ServerUrl> NamedServer(const Invocation& invocation) {
   if (absl::Status reached = TryConnect(server->endpoint); !reached.ok()) {
     return absl::UnavailableError(absl::StrCat(
         "no server answers at ", server->url, " (from ", server->origin, "): ", reached.message(),
-        "; start one with 'rump server ", server->url, "', or name none to get a private one"));
+        "; start one there with 'rump server', name another, or name none to get a private one"));
   }
   return server;
 }

@@ -33,8 +33,11 @@ absl::StatusOr<int> Run(const Invocation& invocation) {
   call.nargs = 2;
   call.args[0] = reinterpret_cast<uintptr_t>(path.data());
   call.args[1] = path.size();
-  if (absl::Status asked = IssueControl(*url, &connection, &call); !asked.ok()) return asked;
-  return 0;
+  absl::Status asked = IssueControl(*url, &connection, &call);
+  if (asked.ok()) return 0;
+  if (path.empty() || absl::IsUnavailable(asked)) return asked;
+  return absl::Status(asked.code(),
+                      absl::StrCat("the server cannot write ", path, ": ", asked.message()));
 }
 
 constexpr Option kOptions[] = {kServerOption};
