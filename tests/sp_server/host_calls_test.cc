@@ -330,7 +330,7 @@ class BlockingCloseTest : public HostCallsTest {
   }
   // Sends `frame`, and with its start the socket, of which nothing is left here when the frame is
   // complete.
-  void SendSocketWith(RawClient& client, std::string frame) {
+  void SendSocketWith(RawClient& client, const std::string& frame) {
     SendWithFds(client.fd(), frame.substr(0, 1), {socket_.fd.get()});
     socket_.fd.reset();
     client.SendBytes(frame.substr(1));
