@@ -82,9 +82,10 @@ int Process::Init() {
   if (in_sharing_child()) return connection().open() ? 0 : ENOTCONN;
   uint32_t state;
   do {
-    while ((state = page_->state.load()) == kConnecting) usleep(1000);
+    while ((state = page_->state.load()) == kConnecting) FutexWait(&page_->state, state);
     if (state == kConnected && connection().open()) return 0;
   } while (!BeginConnecting(state));
+  // Looked at from time to time, since a wake-up would be a system call for every call.
   while (page_->users.load() != 0) usleep(1000);
   connection().Abandon();
   const int error = Connect();

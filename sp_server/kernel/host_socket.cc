@@ -10,11 +10,13 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/host_objects.h"
+#include "sp_server/loop/pass_fds.h"
 
 namespace rump {
 namespace {
@@ -31,33 +33,15 @@ enum class Sent {
   kNever,  // the program's end takes nothing any more
 };
 
-Sent SendOnS(int s, const msghdr& msg) {
-  if (sendmsg(s, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return Sent::kYes;
+Sent SendOnS(int s, std::span<const std::byte> bytes, std::span<const int> fds) {
+  if (SendWithFds(s, bytes, fds, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return Sent::kYes;
   return errno == EPIPE || errno == ECONNRESET ? Sent::kNever : Sent::kLater;
 }
 
-Sent SendByte(int s, char byte) {
-  iovec iov{&byte, 1};
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  return SendOnS(s, msg);
-}
+Sent SendByte(int s, char byte) { return SendOnS(s, std::as_bytes(std::span(&byte, 1)), {}); }
 
 Sent SendRecord(int s, const AcceptRecord& record, int c) {
-  iovec iov{const_cast<AcceptRecord*>(&record), sizeof record};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&msg);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(header), &c, sizeof c);
-  return SendOnS(s, msg);
+  return SendOnS(s, std::as_bytes(std::span(&record, 1)), std::span(&c, 1));
 }
 
 }  // namespace

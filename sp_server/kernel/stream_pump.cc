@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "sp_server/loop/receive_fds.h"
+#include "sp_server/loop/pass_fds.h"
 
 namespace rump {
 namespace {

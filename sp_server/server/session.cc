@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "sp_server/loop/receive_fds.h"
+#include "sp_server/loop/pass_fds.h"
 #include "sp_server/server/server.h"
 #include "sp_server/server/session_call.h"
 

@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <span>
 
+#include "sp_server/loop/pass_fds.h"
 #include "sp_server/server/server.h"
 #include "sp_server/server/session.h"
 #include "sp_server/server/session_call.h"
@@ -49,33 +51,19 @@ void Session::OnLate() {
 }
 
 ssize_t Session::SendSome(bool* with_fd) {
+  std::span<const std::byte> bytes = std::span(output_).subspan(output_begin_);
   constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
-  *with_fd = false;
-  if (output_fds_.empty())
-    return send(socket_.get(), output_.data() + output_begin_, unread(), kFlags);
-  iovec iov{output_.data() + output_begin_, unread()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  *with_fd = output_fds_.front().position == output_position_;
-  if (*with_fd) {
-    msg.msg_control = control;
-    msg.msg_controllen = sizeof control;
-    cmsghdr* c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = output_fds_.front().fd.get();
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  }
+  *with_fd = !output_fds_.empty() && output_fds_.front().position == output_position_;
+  if (output_fds_.empty()) return send(socket_.get(), bytes.data(), bytes.size(), kFlags);
   // A descriptor goes with the first byte of its own frame, so the bytes before the next one's
   // frame are the most that this message may carry.
   const size_t next = *with_fd ? 1 : 0;
   if (output_fds_.size() > next) {
-    iov.iov_len = std::min<size_t>(iov.iov_len, output_fds_[next].position - output_position_);
+    const uint64_t until = output_fds_[next].position - output_position_;
+    bytes = bytes.first(std::min<size_t>(bytes.size(), until));
   }
-  return sendmsg(socket_.get(), &msg, kFlags);
+  const int fd = *with_fd ? output_fds_.front().fd.get() : -1;
+  return SendWithFds(socket_.get(), bytes, std::span(&fd, next), kFlags);
 }
 
 bool Session::Flush() {

@@ -6,10 +6,12 @@
 #include <sys/socket.h>
 
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "sp_server/loop/pass_fds.h"
 #include "tests/sp_server/lingering_socket.h"
 
 namespace rump {
@@ -24,21 +26,9 @@ UniqueFd StreamWith(UniqueFd fd) {
   int ends[2];
   EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   const UniqueFd sender(ends[1]);
-  char byte = 'x';
-  iovec iov{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  cmsghdr* rights = CMSG_FIRSTHDR(&msg);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int));
   const int number = fd.get();
-  memcpy(CMSG_DATA(rights), &number, sizeof number);
-  EXPECT_EQ(sendmsg(sender.get(), &msg, 0), 1);
+  const std::byte byte{'x'};
+  EXPECT_EQ(SendWithFds(sender.get(), std::span(&byte, 1), std::span(&number, 1), 0), 1);
   return UniqueFd(ends[0]);
 }
 

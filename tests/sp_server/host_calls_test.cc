@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "protocol/syscalls.h"
+#include "sp_server/loop/pass_fds.h"
 #include "sp_server/loop/unique_fd.h"
 #include "tests/sp_server/lingering_socket.h"
 #include "tests/sp_server/raw_client.h"
@@ -38,20 +40,8 @@ std::string CallFrame(uint64_t reqno, uint32_t number, std::vector<uint64_t> arg
   return frame.append(reinterpret_cast<const char*>(args.data()), args.size() * sizeof(uint64_t));
 }
 
-void SendWithFds(int socket, std::string bytes, const std::vector<int>& fds) {
-  iovec iov{bytes.data(), bytes.size()};
-  std::string control(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control.data();
-  msg.msg_controllen = control.size();
-  cmsghdr* rights = CMSG_FIRSTHDR(&msg);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
-  (void)!sendmsg(socket, &msg, MSG_NOSIGNAL);
+void SendWithFds(int socket, std::string_view bytes, const std::vector<int>& fds) {
+  (void)!rump::SendWithFds(socket, std::as_bytes(std::span(bytes)), fds, MSG_NOSIGNAL);
 }
 
 // For tests with a server of their own: two at once would share the one TCP/IP stack.

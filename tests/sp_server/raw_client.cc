@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+#include "sp_server/loop/pass_fds.h"
+
 namespace rump {
 namespace {
 // A server that has not answered by then never will.
@@ -71,19 +73,7 @@ void RawClient::Send(FrameHeader header, std::string_view payload, int fd) {
   EncodeHeader(header, reinterpret_cast<std::byte*>(frame.data()));
   frame += payload;
   if (fd < 0) return SendBytes(frame);
-  iovec iov{frame.data(), frame.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  cmsghdr* c = CMSG_FIRSTHDR(&msg);
-  c->cmsg_level = SOL_SOCKET;
-  c->cmsg_type = SCM_RIGHTS;
-  c->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  (void)!sendmsg(fd_.get(), &msg, MSG_NOSIGNAL);
+  (void)!SendWithFds(fd_.get(), std::as_bytes(std::span(frame)), std::span(&fd, 1), MSG_NOSIGNAL);
 }
 
 std::optional<RawFrame> RawClient::Receive() {

@@ -1,4 +1,4 @@
-#include "sp_server/loop/receive_fds.h"
+#include "sp_server/loop/pass_fds.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +8,26 @@ namespace {
 // unix(7): SCM_MAX_FD.
 constexpr size_t kMaxFds = 253;
 }  // namespace
+
+ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                    int flags) {
+  iovec iov{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  if (!fds.empty()) {
+    msg.msg_control = control;
+    msg.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    memset(control, 0, msg.msg_controllen);
+    cmsghdr* const rights = CMSG_FIRSTHDR(&msg);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
+    memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
+  }
+  return sendmsg(socket, &msg, flags);
+}
 
 ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds) {
   iovec iov{buffer.data(), buffer.size()};

@@ -1,6 +1,6 @@
-// recv(2) for sockets on which others can send descriptors.
-#ifndef SP_SERVER_LOOP_RECEIVE_FDS_H_
-#define SP_SERVER_LOOP_RECEIVE_FDS_H_
+// send(2) and recv(2) of bytes that descriptors go along with.
+#ifndef SP_SERVER_LOOP_PASS_FDS_H_
+#define SP_SERVER_LOOP_PASS_FDS_H_
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -12,6 +12,11 @@
 
 namespace rump {
 
+// Sends `bytes`, at least one, and with the first of them `fds`, at most 253, which stay the
+// caller's. `flags`, result and errno as send(2)'s.
+ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                    int flags);
+
 // Receives into `buffer` without waiting; result and errno as recv(2)'s. What descriptors came
 // along are appended to *fds, close-on-exec. They belong to the last byte received, if not to bytes
 // before it: a unix stream ends a receive behind a message that brought some.
@@ -22,4 +27,4 @@ ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<Uniq
 
 }  // namespace rump
 
-#endif  // SP_SERVER_LOOP_RECEIVE_FDS_H_
+#endif  // SP_SERVER_LOOP_PASS_FDS_H_
