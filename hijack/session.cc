@@ -8,6 +8,7 @@
 #include "hijack/process_page.h"
 #include "hijack/real.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/interruption.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
@@ -95,6 +96,8 @@ long Session::Fork() {
     return pid;
   }
   const client::SignalBlock block;
+  client::Interruption interruption;
+  interruption.mask = block.before();
   PreforkCookie cookie;
   bool copied;
   {
@@ -111,11 +114,14 @@ long Session::Fork() {
     const int inherited = connection_.fd();
     connection_.Forget();
     process_page().connected =
-        connection_.Open(server_->endpoint) == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+        connection_.Open(server_->endpoint, &interruption) == 0 &&
+        connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
-    if (canceller.Open(server_->endpoint) == 0) canceller.Fork(cookie, /*cancel=*/true);
+    if (canceller.Open(server_->endpoint, &interruption) == 0) {
+      canceller.Fork(cookie, /*cancel=*/true, &interruption);
+    }
     canceller.Abandon();
   }
   return pid;
@@ -171,7 +177,9 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd() {
   const client::SignalBlock block;
-  return connection_.MoveFd();
+  client::Interruption interruption;
+  interruption.mask = block.before();
+  return connection_.MoveFd(&interruption);
 }
 
 }  // namespace rump::hijack
