@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -118,9 +119,7 @@ TEST(ForkTest, ChildThatTheServerRefusesEnds) {
       [&](FakePeer* peer) {
         if (std::exchange(parents, false)) {
           peer->Welcome();
-          const auto prefork = peer->ExpectRequest(FrameType::kPrefork);
-          peer->Send(Frame(FrameClass::kResponse, FrameType::kPrefork, prefork.header.reqno, 0,
-                           std::string(sizeof(PreforkCookie), 'c')));
+          peer->GrantPrefork();
           return;
         }
         peer->Send(kLinuxBanner);
@@ -142,6 +141,52 @@ TEST(ForkTest, ChildThatTheServerRefusesEnds) {
     EXPECT_EQ(1, WEXITSTATUS(status));
     const std::string said = testing::internal::GetCapturedStderr();
     EXPECT_NE(std::string::npos, said.find("got no process in the server")) << said;
+    ExitWithResult();
+  }
+  ExpectGoodEnd(program);
+}
+
+// Were it not for the signal, the wait would end when the server has been silent for long.
+class StallTest : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(ClaimAndCancel, StallTest, testing::Bool());
+
+TEST_P(StallTest, HandshakeCanBeEnded) {
+  int pids[2];
+  ASSERT_EQ(0, pipe2(pids, O_CLOEXEC));
+  bool parents = true;
+  FakeServer server(
+      [&](FakePeer* peer) {
+        if (std::exchange(parents, false)) {
+          peer->Welcome();
+          peer->GrantPrefork();
+          return;
+        }
+        pid_t pid = -1;
+        EXPECT_EQ(sizeof pid, read(pids[0], &pid, sizeof pid));
+        EXPECT_EQ(0, kill(pid, SIGTERM));
+        peer->ExpectEnd();
+      },
+      2);
+  const pid_t program = fork();
+  if (program == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    EXPECT_EQ(0, rumpclient_init());
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    EXPECT_NE(nullptr, fork);
+    const pid_t child = InChild(&::fork, [&] {
+      const pid_t self = getpid();
+      EXPECT_EQ(sizeof self, write(pids[1], &self, sizeof self));
+      if (GetParam()) {
+        rumpclient_fork_init(fork);
+      } else {
+        rumpclient_fork_cancel(fork);
+      }
+    });
+    int status = -1;
+    EXPECT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFSIGNALED(status)) << status;
+    EXPECT_EQ(SIGTERM, WTERMSIG(status));
     ExitWithResult();
   }
   ExpectGoodEnd(program);
@@ -324,6 +369,45 @@ TEST(VforkTest, OnTheParentsMemory) {
     EXPECT_EQ(parent, rump_sys_getpid());
     Put(stop.writer, 's');
     blocked.join();
+  });
+}
+
+// There is room for one child on its parent's memory at a time.
+TEST(VforkTest, SecondChildOnTheParentsMemoryIsRefused) {
+  static constexpr int kRefused = 3;
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    int claimed[2];
+    int go_on[2];
+    ASSERT_EQ(0, pipe2(claimed, O_CLOEXEC));
+    ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+    struct rumpclient_fork* const forks[] = {rumpclient_prefork(), rumpclient_prefork()};
+    std::thread first([&] {
+      const pid_t child = vfork();
+      if (child == 0) {
+        char c;
+        if (rumpclient_fork_init(forks[0]) != 0 || write(claimed[1], "x", 1) != 1) _exit(1);
+        if (read(go_on[0], &c, 1) != 1) _exit(2);
+        _exit(rump_sys_getpid() > 0 ? 0 : 4);
+      }
+      rumpclient_fork_vparent(forks[0]);
+      ExpectGoodEnd(child);
+    });
+    char c;
+    EXPECT_EQ(1, read(claimed[0], &c, 1));
+    const pid_t second = vfork();
+    if (second == 0) {
+      _exit(rumpclient_fork_init(forks[1]) == -1 && errno == EBUSY ? kRefused : 1);
+    }
+    rumpclient_fork_vparent(forks[1]);
+    int status = -1;
+    EXPECT_EQ(second, waitpid(second, &status, 0));
+    EXPECT_EQ(kRefused, WEXITSTATUS(status));
+    EXPECT_EQ(1, write(go_on[1], "x", 1));
+    first.join();
+    EXPECT_EQ(parent, rump_sys_getpid());
+    for (struct rumpclient_fork* const fork : forks) free(fork);
   });
 }
 

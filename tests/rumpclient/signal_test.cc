@@ -310,6 +310,44 @@ TEST_P(InterruptTest, Cancellation) {
   });
 }
 
+// Cleanup handlers find the thread's own mask, not the one of the call.
+TEST(SignalTest, CancellationRestoresTheMask) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    static constinit std::atomic<bool> blocked{false};
+    pthread_t thread;
+    ASSERT_EQ(0, pthread_create(
+                     &thread, nullptr,
+                     [](void* ends) -> void* {
+                       sigset_t own;
+                       sigemptyset(&own);
+                       sigaddset(&own, SIGUSR1);
+                       pthread_sigmask(SIG_SETMASK, &own, nullptr);
+                       sigset_t none;
+                       sigemptyset(&none);
+                       pollfd entry = {static_cast<RumpPipe*>(ends)->reader, POLLIN, 0};
+                       pthread_cleanup_push(
+                           [](void*) {
+                             sigset_t mask;
+                             pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+                             blocked = sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGUSR2);
+                           },
+                           nullptr);
+                       rump_sys_ppoll(&entry, 1, nullptr, &none);
+                       pthread_cleanup_pop(0);
+                       return nullptr;
+                     },
+                     &pipe));
+    AwaitCallsInFlight(1);
+    ASSERT_EQ(0, pthread_cancel(thread));
+    void* result;
+    ASSERT_EQ(0, pthread_join(thread, &result));
+    EXPECT_EQ(PTHREAD_CANCELED, result);
+    EXPECT_TRUE(blocked);
+  });
+}
+
 // One signal for each call, which is known to be in the server by then: were it lost on the call,
 // the call would never end.
 TEST(SignalTest, NoneIsLostAtTheStartOfACall) {
@@ -408,6 +446,54 @@ TEST(SignalTest, EndsOneThreadsCall) {
     EXPECT_EQ(kRounds, ended);
     EXPECT_EQ(kThreads, read);
   });
+}
+
+// A thread whose handler takes its time reads for nobody, so the role goes to one that waits.
+TEST(SignalTest, RoleGoesToAThreadThatWaits) {
+  SKIP_WITHOUT_PROMPT_HANDLERS();
+  static constinit int in_handler[2];
+  static constinit int go_on[2];
+  ASSERT_EQ(0, pipe2(in_handler, O_CLOEXEC));
+  ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+  constexpr int kCalls = 3;
+  std::promise<void> sent[kCalls];
+  std::promise<void> busy;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    ReceivedFrame calls[kCalls];
+    for (int i = 0; i < kCalls; ++i) {
+      calls[i] = peer->ExpectRequest(FrameType::kSyscall);
+      sent[i].set_value();
+    }
+    busy.get_future().wait();
+    for (int i = 0; i < kCalls; ++i) peer->Answer(calls[i], i);
+    peer->ExpectEnd();
+  });
+  setenv("RUMP_SERVER", server.url().c_str(), 1);
+  ASSERT_EQ(0, rumpclient_init());
+  Handle(
+      SIGUSR1,
+      [](int) {
+        char c;
+        (void)!write(in_handler[1], "x", 1);
+        (void)!read(go_on[0], &c, 1);
+      },
+      SA_RESTART);
+  std::unique_ptr<Caller> callers[kCalls];
+  for (int i = 0; i < kCalls; ++i) {
+    callers[i] = std::make_unique<Caller>([] { return rump_sys_getpid(); });
+    sent[i].get_future().wait();
+  }
+  char c;
+  callers[2]->Signal(SIGUSR1);
+  EXPECT_EQ(1, read(in_handler[0], &c, 1));
+  busy.set_value();
+  callers[0]->ExpectResult(0);
+  callers[1]->ExpectResult(1);
+  EXPECT_EQ(1, write(go_on[1], "x", 1));
+  callers[2]->ExpectResult(2);
+  int own = 1000;
+  while (shutdown(own, SHUT_RDWR) != 0) ++own;
 }
 
 // What the server leaves undone must not keep a program from being ended.
