@@ -72,8 +72,13 @@ TEST(ExecTest, TwentyTimesFromAboveABlockedPool) {
             }));
 }
 
-TEST(ExecTest, CloseOnExec) {
-  TestServer server;
+class TransportTest : public testing::TestWithParam<Transport> {};
+
+INSTANTIATE_TEST_SUITE_P(UnixAndTcp, TransportTest,
+                         testing::Values(Transport::kUnix, Transport::kTcp));
+
+TEST_P(TransportTest, CloseOnExec) {
+  TestServer server(GetParam());
   EXPECT_EQ(
       0b01, StatusOf(server, [] {
         RumpPipe pipe;
@@ -81,6 +86,11 @@ TEST(ExecTest, CloseOnExec) {
         BecomeProgram(ProgramPath(),
                       {"open", std::to_string(pipe.reader), std::to_string(pipe.writer)});
       }));
+}
+
+TEST(ExecTest, ConnectionIsCloseOnExecAgain) {
+  TestServer server;
+  EXPECT_EQ(0, StatusOf(server, [] { BecomeProgram(ProgramPath(), {"own"}); }));
 }
 
 TEST(ExecTest, LeavesTheSignalMask) {

@@ -39,8 +39,13 @@ pid_t InChild(pid_t (*fork_function)(), Function child) {
   ExitWithResult();
 }
 
-TEST(ForkTest, ThreeGenerationsAndPipes) {
-  TestServer server;
+class TransportTest : public testing::TestWithParam<Transport> {};
+
+INSTANTIATE_TEST_SUITE_P(UnixAndTcp, TransportTest,
+                         testing::Values(Transport::kUnix, Transport::kTcp));
+
+TEST_P(TransportTest, ThreeGenerationsAndPipes) {
+  TestServer server(GetParam());
   RunProgram(server, [] {
     const pid_t grandparent = rump_sys_getpid();
     RumpPipe up;

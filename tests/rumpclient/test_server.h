@@ -9,11 +9,14 @@
 #include <initializer_list>
 #include <string>
 
+#include "tests/rumpclient/fake_server.h"
+
 namespace rump::client {
 
 class TestServer {
  public:
-  TestServer();
+  // `option`: one of rump_server's, or nothing.
+  explicit TestServer(Transport transport = Transport::kUnix, const char* option = nullptr);
   ~TestServer();
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
@@ -25,10 +28,12 @@ class TestServer {
 
   const std::string& directory() const { return directory_; }
   std::string path() const { return directory_ + "/s"; }
-  std::string url() const { return "unix://" + path(); }
+  const std::string& url() const { return url_; }
 
  private:
+  const char* const option_;
   std::string directory_;
+  std::string url_;
   pid_t pid_ = -1;
 };
 
