@@ -1,7 +1,13 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -219,6 +225,42 @@ TEST(PreforkTest, ParentItselfIsBusy) {
   });
 }
 
+// From now on the host refuses to fork.
+void RefuseForks() {
+  constexpr uint32_t kNumber = offsetof(seccomp_data, nr);
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fork, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+  };
+  const sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+  ASSERT_EQ(0, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  ASSERT_EQ(0, prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) << strerror(errno);
+}
+
+TEST(ForkTest, HostsRefusalDropsTheCopy) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    const int processes = CountProcesses();
+    RefuseForks();
+    EXPECT_EQ(-1, rumpclient_fork());
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    EXPECT_EQ(-1, rumpclient_vfork());
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    EXPECT_EQ(-1, rumpclient_daemon(1, 1));
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    Put(pipe.writer, 'x');
+    EXPECT_EQ('x', Get(pipe.reader));
+  });
+}
+
 TEST(PreforkTest, CopiesAtThatMoment) {
   TestServer server;
   RunProgram(server, [] {
@@ -419,7 +461,11 @@ TEST(VforkTest, SecondChildOnTheParentsMemoryIsRefused) {
   });
 }
 
-TEST(DaemonTest, IsTheSameToTheServer) {
+class DaemonTest : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Noclose, DaemonTest, testing::Bool());
+
+TEST_P(DaemonTest, IsTheSameToTheServer) {
   TestServer server;
   int result[2];
   ASSERT_EQ(0, pipe2(result, O_CLOEXEC));
@@ -427,7 +473,17 @@ TEST(DaemonTest, IsTheSameToTheServer) {
     RumpPipe pipe;
     Put(pipe.writer, 'd');
     const pid_t before = getpid();
-    ASSERT_EQ(0, rumpclient_daemon(0, 1)) << strerror(errno);
+    const bool keeps_output = GetParam();
+    struct stat null = {};
+    struct stat output = {};
+    ASSERT_EQ(0, stat("/dev/null", &null));
+    const int file = memfd_create("output", 0);
+    for (int fd = 0; fd <= 2; ++fd) dup2(file, fd);
+    ASSERT_EQ(0, rumpclient_daemon(0, keeps_output)) << strerror(errno);
+    for (int fd = 0; fd <= 2; ++fd) {
+      EXPECT_EQ(0, fstat(fd, &output));
+      EXPECT_EQ(!keeps_output, output.st_rdev == null.st_rdev);
+    }
     EXPECT_NE(before, getpid());
     EXPECT_EQ(getpid(), getsid(0));
     char directory[8] = "";

@@ -385,28 +385,47 @@ TEST(SignalTest, NoneIsLostAtTheStartOfACall) {
   ExpectGoodEnd(pid);
 }
 
+constinit int handlers_report = -1;
+
+// Each handler makes a call, which is answered while the one that it has interrupted waits. Its
+// other request would be CANCEL.
 TEST(SignalTest, WithoutTheExtensionTheCallGoesOn) {
+  constexpr int kTimes = 20;
+  constexpr int kHandlersAnswer = 7;
+  int threads_pid[2];
   int handler_ran[2];
+  ASSERT_EQ(0, pipe2(threads_pid, O_CLOEXEC));
   ASSERT_EQ(0, pipe2(handler_ran, O_CLOEXEC));
   FakeServer server([&](FakePeer* peer) {
     peer->Welcome();
+    pid_t pid = -1;
+    EXPECT_EQ(sizeof pid, read(threads_pid[0], &pid, sizeof pid));
     const auto call = peer->ExpectRequest(FrameType::kSyscall);
-    char c;
-    EXPECT_EQ(1, read(handler_ran[0], &c, 1));
+    for (int i = 0; i < kTimes; ++i) {
+      EXPECT_EQ(0, kill(pid, SIGUSR1));
+      const auto handlers = peer->ExpectRequest(FrameType::kSyscall);
+      EXPECT_EQ(static_cast<uint32_t>(SYS_getpid), handlers.header.u);
+      peer->Answer(handlers, kHandlersAnswer);
+      char c;
+      EXPECT_EQ(1, read(handler_ran[0], &c, 1));
+    }
     peer->Answer(call, 42);
     peer->ExpectEnd();
   });
-  static constinit int report_to = -1;
-  report_to = handler_ran[1];
+  handlers_report = handler_ran[1];
   const pid_t pid = fork();
   if (pid == 0) {
     setenv("RUMP_SERVER", server.url().c_str(), 1);
     EXPECT_EQ(0, rumpclient_init());
     Handle(
-        SIGALRM, [](int) { (void)!write(report_to, "x", 1); }, 0);
-    const itimerval soon = {{0, 0}, {0, 50'000}};
-    EXPECT_EQ(0, setitimer(ITIMER_REAL, &soon, nullptr));
-    EXPECT_EQ(42, rump_sys_getpid());
+        SIGUSR1,
+        [](int) {
+          if (rump_sys_getpid() == kHandlersAnswer) (void)!write(handlers_report, "x", 1);
+        },
+        0);
+    const pid_t self = getpid();
+    EXPECT_EQ(sizeof self, write(threads_pid[1], &self, sizeof self));
+    EXPECT_EQ(42, rump_sys_getppid());
     ExitWithResult();
   }
   ExpectGoodEnd(pid);
