@@ -11,6 +11,8 @@ namespace rump::hijack {
 
 // Which sockets are to be ours. Before it is called none is.
 void ConfigureSockets(const HijackConfig& config);
+// Whether internet sockets are, and with them what is asked of interfaces.
+bool HijacksInternet();
 
 // calls_socket.cc: what makes sockets and connections.
 Outcome CallSocket(const Args& args);

@@ -19,6 +19,7 @@
 #define CONNECTED 2
 #define CONTROL_SIZE 40
 #define F_DUPFD_CLOEXEC 1030
+#define SOCKET_REQUESTS 0x89
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
 #define RETURN_ADDRESS 120
@@ -81,6 +82,17 @@ PIECE rumphijack_gate_Plain
         cmp     $HOST, %ecx
         jne     ASK(rumphijack_gate_Plain_end)
 rumphijack_gate_Plain_end:
+
+// 0x89 is the type of SIOC* requests: of interfaces host sockets may be asked, too.
+PIECE rumphijack_gate_Ioctl
+        mov     %esi, %ecx
+        shr     $8, %ecx
+        cmp     $SOCKET_REQUESTS, %ecx
+        je      ASK(rumphijack_gate_Ioctl_end)
+        LOOK_UP rumphijack_gate_Ioctl_end
+        cmp     $HOST, %ecx
+        jne     ASK(rumphijack_gate_Ioctl_end)
+rumphijack_gate_Ioctl_end:
 
 PIECE rumphijack_gate_NoDup
         test    %esi, %esi

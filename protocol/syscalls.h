@@ -132,6 +132,8 @@ constexpr uint64_t IoctlSize(uint64_t request) {
   // FIONBIO, SIOCOUTQ and their like an int.
   constexpr uint64_t kSocketType = 0x89;
   constexpr uint64_t kIfreqSize = 40;
+  constexpr uint64_t kIfconf = 0x8912, kIfconfSize = 16;
+  if (request == kIfconf) return kIfconfSize;
   if (const uint64_t size = _IOC_SIZE(request); size != 0) return size;
   if (_IOC_TYPE(request) == kSocketType) return kIfreqSize;
   return _IOC_TYPE(request) == 'T' ? sizeof(int) : 0;

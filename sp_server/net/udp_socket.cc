@@ -15,6 +15,7 @@
 #include "lwip/prot/icmp6.h"
 #include "lwip/prot/ip4.h"
 #include "lwip/prot/udp.h"
+#include "sp_server/net/interfaces.h"
 
 namespace rump {
 namespace {
@@ -309,7 +310,7 @@ Errno UdpSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
     case TIOCOUTQ:
       break;
     default:
-      return Errno(ENOTTY);
+      return InterfaceIoctl(domain(), request, arg);
   }
   if (arg.size() < sizeof value) return Errno(EINVAL);
   memcpy(arg.data(), &value, sizeof value);
