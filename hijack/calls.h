@@ -53,6 +53,9 @@ Outcome CallDup2(const Args& args);
 Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
 
+// calls_names.cc: how the program finds hosts by name.
+Outcome CallOpenat(const Args& args);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_CALLS_H_

@@ -20,6 +20,7 @@
 #define CONTROL_SIZE 40
 #define F_DUPFD_CLOEXEC 1030
 #define SOCKET_REQUESTS 0x89
+#define O_CLOEXEC 0x80000
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
 #define RETURN_ADDRESS 120
@@ -100,6 +101,12 @@ PIECE rumphijack_gate_NoDup
         cmp     $F_DUPFD_CLOEXEC, %esi
         je      ASK(rumphijack_gate_NoDup_end)
 rumphijack_gate_NoDup_end:
+
+PIECE rumphijack_gate_Reads
+        mov     %edx, %ecx
+        and     $~O_CLOEXEC, %ecx
+        je      ASK(rumphijack_gate_Reads_end)
+rumphijack_gate_Reads_end:
 
 // For syscall(3): which call it is, is in rax.
 PIECE rumphijack_gate_Number

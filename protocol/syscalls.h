@@ -52,12 +52,14 @@ enum HostConnectFlags : uint64_t {
   kHostConnectNotify = 1,
 };
 
-// Reports of a server: for people, and as one JSON value.
+// Reports of a server: for people and as one JSON value, and a resolv.conf(5), empty if the server
+// has no nameservers for its clients.
 enum class QueryKind : uint64_t {
   kProcesses = 0,
   kProcessesJson = 1,
   kStatistics = 2,
   kStatisticsJson = 3,
+  kResolverConfig = 4,
 };
 
 // fd arguments from here on name objects of the "hostfd" extension, not entries of the fd table.
