@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -20,10 +21,12 @@ extern "C" {
 PIECE(rumphijack_gate_Always)
 PIECE(rumphijack_gate_Bytes)
 PIECE(rumphijack_gate_Host)
+PIECE(rumphijack_gate_Ioctl)
 PIECE(rumphijack_gate_Named)
 PIECE(rumphijack_gate_NoDup)
 PIECE(rumphijack_gate_Number)
 PIECE(rumphijack_gate_Plain)
+PIECE(rumphijack_gate_Reads)
 PIECE(rumphijack_leave_stub)
 #undef PIECE
 }
@@ -49,7 +52,9 @@ struct StubCall {
 
 static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kHost) == 1 &&
                   static_cast<int>(FdKind::kConnected) == 2 &&
-                  offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 && F_DUPFD_CLOEXEC == 1030,
+                  offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 &&
+                  F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 && O_RDONLY == 0 &&
+                  O_CLOEXEC == 0x80000,
               "gates.S knows them as well");
 
 // The program's own sockets come through the symbols first. libc's are of nscd and syslog, which

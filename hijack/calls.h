@@ -11,6 +11,8 @@ namespace rump::hijack {
 
 // Which sockets are to be ours. Before it is called none is.
 void ConfigureSockets(const HijackConfig& config);
+// Whether internet sockets are, and with them what is asked of interfaces.
+bool HijacksInternet();
 
 // calls_socket.cc: what makes sockets and connections.
 Outcome CallSocket(const Args& args);
@@ -50,6 +52,9 @@ Outcome CallDup(const Args& args);
 Outcome CallDup2(const Args& args);
 Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
+
+// calls_names.cc: how the program finds hosts by name.
+Outcome CallOpenat(const Args& args);
 
 }  // namespace rump::hijack
 

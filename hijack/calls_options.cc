@@ -8,9 +8,15 @@
 
 #include "hijack/calls.h"
 #include "hijack/hijacked_fd.h"
+#include "hijack/object_id.h"
+#include "hijack/session.h"
+#include "protocol/syscalls.h"
+#include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
 namespace {
+
+using client::RawSyscall;
 
 // The same call on the object of `fd`, with the arguments behind the descriptor.
 Outcome Forward(uint32_t number, int fd, std::initializer_list<uint64_t> arguments) {
@@ -52,6 +58,46 @@ bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
   }
 }
 
+// Requests of ioctl(2) about interfaces that any socket may be asked, as libc asks one of AF_UNIX.
+bool IsInterfaceRequest(unsigned long request) {
+  switch (request) {
+    case SIOCGIFCONF:
+    case SIOCGIFNAME:
+    case SIOCGIFINDEX:
+    case SIOCGIFFLAGS:
+    case SIOCGIFMETRIC:
+    case SIOCGIFMTU:
+    case SIOCGIFTXQLEN:
+    case SIOCGIFHWADDR:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Asks the server, by a socket for the purpose.
+long AskOfInterfaces(unsigned long request, uint64_t argument) {
+  const long fd = session.NewSocket(AF_INET, SOCK_DGRAM, 0);
+  if (fd < 0) return fd;
+  const auto object = static_cast<uint64_t>(ObjectOf(static_cast<int>(fd)));
+  const long r = session.Request(-1, object, SYS_ioctl, {request, argument});
+  RawSyscall(SYS_close, fd);
+  session.Request(-1, object, kSysHostRelease);
+  return r;
+}
+
+// ioctl(2) on a descriptor of the host: interfaces are the server's all the same.
+Outcome HostIoctl(int fd, unsigned long request, uint64_t argument) {
+  if (!IsInterfaceRequest(request) || !HijacksInternet()) return kPass;
+  int domain = 0;
+  socklen_t len = sizeof domain;
+  if (RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+      domain != AF_UNIX) {
+    return kPass;
+  }
+  return Done(AskOfInterfaces(request, argument));
+}
+
 }  // namespace
 
 Outcome CallBind(const Args& args) {
@@ -90,8 +136,8 @@ Outcome CallSetsockopt(const Args& args) {
 
 Outcome CallIoctl(const Args& args) {
   HijackedFd hijacked;
-  if (!Identify(args.fd(), &hijacked)) return kPass;
   const unsigned long request = args.get<unsigned>(1);
+  if (!Identify(args.fd(), &hijacked)) return HostIoctl(args.fd(), request, args.slot[2]);
   if (request == FIONREAD && hijacked.kind == FdKind::kFresh) Settle(&hijacked);
   if (IsHostIoctl(hijacked, request)) return kPass;
   return Done(hijacked.Request(SYS_ioctl, {request, args.slot[2]}));

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -122,9 +123,15 @@ void ConfigureSockets(const HijackConfig& new_config) {
   configured = true;
 }
 
+bool HijacksInternet() {
+  return configured && (HijacksDomain(config, AF_INET) || HijacksDomain(config, AF_INET6));
+}
+
 Outcome CallSocket(const Args& args) {
   const int domain = args.get<int>(0);
-  if (!configured || !HijacksDomain(config, domain)) return kPass;
+  // Of netlink's families this one tells of the internet's interfaces and routes.
+  const bool route = domain == AF_NETLINK && args.get<int>(2) == NETLINK_ROUTE;
+  if (route ? !HijacksInternet() : !configured || !HijacksDomain(config, domain)) return kPass;
   constexpr int kFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
   const int type = args.get<int>(1);
   constexpr int kTypes = 0xf;

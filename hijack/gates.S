@@ -19,6 +19,8 @@
 #define CONNECTED 2
 #define CONTROL_SIZE 40
 #define F_DUPFD_CLOEXEC 1030
+#define SOCKET_REQUESTS 0x89
+#define O_CLOEXEC 0x80000
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
 #define RETURN_ADDRESS 120
@@ -82,12 +84,29 @@ PIECE rumphijack_gate_Plain
         jne     ASK(rumphijack_gate_Plain_end)
 rumphijack_gate_Plain_end:
 
+// 0x89 is the type of SIOC* requests: of interfaces host sockets may be asked, too.
+PIECE rumphijack_gate_Ioctl
+        mov     %esi, %ecx
+        shr     $8, %ecx
+        cmp     $SOCKET_REQUESTS, %ecx
+        je      ASK(rumphijack_gate_Ioctl_end)
+        LOOK_UP rumphijack_gate_Ioctl_end
+        cmp     $HOST, %ecx
+        jne     ASK(rumphijack_gate_Ioctl_end)
+rumphijack_gate_Ioctl_end:
+
 PIECE rumphijack_gate_NoDup
         test    %esi, %esi
         je      ASK(rumphijack_gate_NoDup_end)
         cmp     $F_DUPFD_CLOEXEC, %esi
         je      ASK(rumphijack_gate_NoDup_end)
 rumphijack_gate_NoDup_end:
+
+PIECE rumphijack_gate_Reads
+        mov     %edx, %ecx
+        and     $~O_CLOEXEC, %ecx
+        je      ASK(rumphijack_gate_Reads_end)
+rumphijack_gate_Reads_end:
 
 // For syscall(3): which call it is, is in rax.
 PIECE rumphijack_gate_Number

@@ -52,12 +52,14 @@ enum HostConnectFlags : uint64_t {
   kHostConnectNotify = 1,
 };
 
-// Reports of a server: for people, and as one JSON value.
+// Reports of a server: for people and as one JSON value, and a resolv.conf(5), empty if the server
+// has no nameservers for its clients.
 enum class QueryKind : uint64_t {
   kProcesses = 0,
   kProcessesJson = 1,
   kStatistics = 2,
   kStatisticsJson = 3,
+  kResolverConfig = 4,
 };
 
 // fd arguments from here on name objects of the "hostfd" extension, not entries of the fd table.
@@ -132,6 +134,8 @@ constexpr uint64_t IoctlSize(uint64_t request) {
   // FIONBIO, SIOCOUTQ and their like an int.
   constexpr uint64_t kSocketType = 0x89;
   constexpr uint64_t kIfreqSize = 40;
+  constexpr uint64_t kIfconf = 0x8912, kIfconfSize = 16;
+  if (request == kIfconf) return kIfconfSize;
   if (const uint64_t size = _IOC_SIZE(request); size != 0) return size;
   if (_IOC_TYPE(request) == kSocketType) return kIfreqSize;
   return _IOC_TYPE(request) == 'T' ? sizeof(int) : 0;

@@ -1,5 +1,7 @@
 #include "sp_server/command_line.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -24,13 +26,14 @@ struct Draft : CommandLine {
       std::chrono::duration_cast<std::chrono::seconds>(server.prefork_lifetime).count();
 };
 
-// One of the three accessors says what kind of option it is.
+// One of the accessors says what kind of option it is.
 struct Option {
   absl::string_view name;
   absl::string_view argument = {};
   absl::string_view help = {};
   bool& (*flag)(Draft&) = nullptr;
   std::string& (*text)(Draft&) = nullptr;
+  std::vector<std::string>& (*addresses)(Draft&) = nullptr;  // of IPv4 or IPv6, may be repeated
   size_t& (*number)(Draft&) = nullptr;  // at least 1; its default goes into the help
 };
 
@@ -45,6 +48,10 @@ constexpr Option kOptions[] = {
      .argument = "FILE",
      .help = "write a line per system call to FILE; - is standard error, with -s",
      .text = [](Draft& d) -> std::string& { return d.trace; }},
+    {.name = "--nameserver",
+     .argument = "ADDRESS",
+     .help = "what hijacked programs find in /etc/resolv.conf; several are tried in turn",
+     .addresses = [](Draft& d) -> std::vector<std::string>& { return d.nameservers; }},
     {.name = "--no-extensions",
      .help = "the plain protocol alone: no hijacked programs, no rump ps, halt or trace",
      .flag = [](Draft& d) -> bool& { return d.no_extensions; }},
@@ -102,10 +109,24 @@ constexpr Option kOptions[] = {
      .flag = [](Draft& d) -> bool& { return d.version; }},
 };
 
+bool IsAddress(const std::string& text) {
+  in6_addr address;
+  return inet_pton(AF_INET, text.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), &address) == 1;
+}
+
 absl::Status Apply(const Option& option, const std::string& value, Draft* draft) {
   if (option.text != nullptr) {
     if (value.empty()) return absl::InvalidArgumentError(absl::StrCat(option.name, " is empty"));
     option.text(*draft) = value;
+    return absl::OkStatus();
+  }
+  if (option.addresses != nullptr) {
+    if (!IsAddress(value)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(option.name, " takes an address of IPv4 or IPv6, not '", value, "'"));
+    }
+    option.addresses(*draft).push_back(value);
     return absl::OkStatus();
   }
   uint64_t number = 0;

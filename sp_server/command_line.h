@@ -19,6 +19,7 @@ struct CommandLine {
   bool help = false;     // the rest is not valid then
   bool version = false;  // the same
   std::string trace;     // file of the trace, "-" for standard error; empty for none
+  std::vector<std::string> nameservers;  // addresses of IPv4 or IPv6
   KernelLimits kernel;
   ServerOptions server;
   std::vector<std::string> urls;

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "sp_server/command_line.h"
@@ -111,6 +112,13 @@ void DetachStandardStreams() {
   for (int fd = 0; fd <= 2; ++fd) dup2(null.get(), fd);
 }
 
+// A resolv.conf(5).
+std::string ResolverConfig(const std::vector<std::string>& nameservers) {
+  std::string config;
+  for (const std::string& address : nameservers) config += "nameserver " + address + "\n";
+  return config;
+}
+
 int Main(int argc, char** argv) {
   const CommandLine arguments = ParseArguments(argc, argv);
   UniqueFd ready;
@@ -123,6 +131,7 @@ int Main(int argc, char** argv) {
   BuiltinKernel kernel(
       &loop, [&stack] { stack.Drain(kSettlePackets); }, arguments.kernel);
   if (!arguments.trace.empty()) kernel.SetTrace(OpenTrace(arguments.trace));
+  kernel.set_resolver_config(ResolverConfig(arguments.nameservers));
   loop.AddPoller(&stack);
   RegisterInet(&kernel.families(), &stack);
   kernel.set_on_halt([&loop] { loop.Defer([&loop] { loop.Stop(); }); });

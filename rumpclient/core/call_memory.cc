@@ -1,5 +1,7 @@
 #include "rumpclient/core/call_memory.h"
 
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -65,10 +67,28 @@ void CallMemory::Capture() {
         message_addr_ = call_.args[i];
         message_readable_ = ReadUserMemory(&message_, message_addr_, sizeof message_);
         break;
+      case ArgKind::kIoctl:
+        CaptureInterfaceList(call_.args[row_->args[i].n], call_.args[i]);
+        break;
       default:
         break;
     }
   }
+}
+
+void CallMemory::CaptureInterfaceList(uint64_t request, uint64_t header) {
+  ifconf list;
+  if (request != SIOCGIFCONF || !ReadUserMemory(&list, header, sizeof list)) return;
+  list_addr_ = reinterpret_cast<uint64_t>(list.ifc_buf);
+  list_size_ = list.ifc_len > 0 ? static_cast<uint64_t>(list.ifc_len) : 0;
+}
+
+// The header is read, of which only the length is written, and what it names is written.
+bool CallMemory::InterfaceListContains(uint64_t header, uint64_t addr, uint64_t len,
+                                       bool read) const {
+  if (read) return Inside(addr, len, header, sizeof(ifconf));
+  return Inside(addr, len, header, sizeof(ifconf::ifc_len)) ||
+         Inside(addr, len, list_addr_, list_size_);
 }
 
 bool CallMemory::Contains(uint64_t addr, uint64_t len, Access access) {
@@ -108,6 +128,7 @@ bool CallMemory::ArgContains(size_t arg, uint64_t addr, uint64_t len, Access acc
     case ArgKind::kFdSet:
       return Inside(addr, len, value, FdSetSize(call_.args[spec.n]));
     case ArgKind::kIoctl:
+      if (call_.args[spec.n] == SIOCGIFCONF) return InterfaceListContains(value, addr, len, read);
       return Inside(addr, len, value, IoctlSize(call_.args[spec.n]));
     case ArgKind::kInStr:
       return read && Inside(addr, len, value, UserStringSize(value, kMaxCopy));

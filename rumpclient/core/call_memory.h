@@ -14,10 +14,10 @@ namespace rump::client {
 enum class Access { kRead, kWrite };  // by the server
 
 // Walks the call's row in the table of system calls. What the row's sizes are found in (socklen_t,
-// msghdr) is copied at the first look, before the server can have written to it: it cannot widen
-// its own rights by a COPYOUT. Of mmsghdr arrays, which may be long, there is no copy: the server
-// may write each header's lengths and flags only, and what a header and those before it name is
-// closed to it from then on. A call without a row has no memory.
+// msghdr, ifconf) is copied at the first look, before the server can have written to it: it cannot
+// widen its own rights by a COPYOUT. Of mmsghdr arrays, which may be long, there is no copy: the
+// server may write each header's lengths and flags only, and what a header and those before it name
+// is closed to it from then on. A call without a row has no memory.
 class CallMemory {
  public:
   // `call` must outlive this object.
@@ -35,6 +35,8 @@ class CallMemory {
   static constexpr size_t kMaxArgs = 6;
 
   void Capture();
+  void CaptureInterfaceList(uint64_t request, uint64_t header);
+  bool InterfaceListContains(uint64_t header, uint64_t addr, uint64_t len, bool read) const;
   bool ArgContains(size_t arg, uint64_t addr, uint64_t len, Access access);
   bool MessageContains(uint64_t header, bool receives, uint64_t addr, uint64_t len, Access access);
   bool MessagesContain(uint64_t array, uint64_t count, bool receives, uint64_t addr, uint64_t len,
@@ -47,6 +49,9 @@ class CallMemory {
   bool message_written_ = false;
   uint64_t message_addr_ = 0;
   msghdr message_ = {};
+  // What the struct ifconf of SIOCGIFCONF names.
+  uint64_t list_addr_ = 0;
+  uint64_t list_size_ = 0;
   // Of a mmsghdr array: the server has written into the headers before this one.
   uint64_t messages_done_ = 0;
   socklen_t sizes_[kMaxArgs] = {};  // by argument, of those that are kOutSize

@@ -1,6 +1,7 @@
 // System calls on file descriptors of any kind.
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -27,6 +28,8 @@ namespace {
 
 // Bytes of a write that are copied in and handed to the file at a time.
 constexpr size_t kWriteChunk = 64 * 1024;
+// Bytes of a list of interfaces.
+constexpr size_t kMaxInterfaceList = 64 * 1024;
 // F_SETFL changes these and ignores the rest.
 constexpr int kSettableFlags = O_NONBLOCK | O_APPEND | O_ASYNC;
 
@@ -130,6 +133,26 @@ SyscallTask MakePipeFds(CallContext& context, int flags) {
   co_return uint64_t{0};
 }
 
+// SIOCGIFCONF, whose argument names memory in turn.
+SyscallTask ListInterfaces(CallContext& context, const FileArg& arg) {
+  ifconf header;
+  if (const Errno error = co_await CopyInObject(context, context.arg(2), &header); !error.ok()) {
+    co_return error;
+  }
+  if (header.ifc_len < 0) co_return Errno(EINVAL);
+  const size_t room = std::min<size_t>(header.ifc_len, kMaxInterfaceList);
+  std::vector<std::byte> memory(sizeof header + room);
+  memcpy(memory.data(), &header, sizeof header);
+  if (const Errno error = arg.file->Ioctl(SIOCGIFCONF, memory); !error.ok()) co_return error;
+  const auto to = reinterpret_cast<uint64_t>(header.ifc_buf);
+  memcpy(&header, memory.data(), sizeof header);
+  const auto size = static_cast<size_t>(header.ifc_len);
+  if (to != 0) context.call().CopyOut(to, std::span(memory).subspan(sizeof header, size));
+  // The pointer stays the client's.
+  CopyOutObject(context, context.arg(2), header.ifc_len);
+  co_return uint64_t{0};
+}
+
 }  // namespace
 
 SyscallTask SysRead(CallContext& context) {
@@ -215,6 +238,7 @@ SyscallTask SysIoctl(CallContext& context) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   const uint64_t request = context.arg(1);
+  if (request == SIOCGIFCONF) co_return co_await ListInterfaces(context, *arg);
   CallMemory share(context.process());
   if (!share.Take(IoctlSize(request))) co_return Errno(ENOMEM);
   std::vector<std::byte> memory(IoctlSize(request));

@@ -175,6 +175,8 @@ std::optional<std::string> BuiltinKernel::Report(uint64_t kind, Pid except) cons
       return FormatStatistics(ReportStatistics());
     case QueryKind::kStatisticsJson:
       return FormatStatisticsJson(ReportStatistics());
+    case QueryKind::kResolverConfig:
+      return resolver_config_;
   }
   return std::nullopt;
 }

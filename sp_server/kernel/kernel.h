@@ -47,6 +47,9 @@ class BuiltinKernel final : public Kernel {
   const std::string& hostname() const { return hostname_; }
   void set_hostname(std::string hostname) { hostname_ = std::move(hostname); }
 
+  // What programs are to find at /etc/resolv.conf; empty: what is there.
+  void set_resolver_config(std::string config) { resolver_config_ = std::move(config); }
+
   void SetServer(const ServerInfo* server) override { server_ = server; }
 
   // Whether the call `number` is one that clients are offered.
@@ -89,6 +92,7 @@ class BuiltinKernel final : public Kernel {
   std::vector<CallCount> call_counts_;  // see StatisticsReport
   std::shared_ptr<Tracer> tracer_;      // nullptr: off
   std::string hostname_;
+  std::string resolver_config_;
 };
 
 }  // namespace rump

@@ -1,7 +1,10 @@
 #include "sp_server/net/inet_family.h"
 
+#include <linux/netlink.h>
+
 #include <memory>
 
+#include "sp_server/net/netlink_socket.h"
 #include "sp_server/net/tcp_socket.h"
 #include "sp_server/net/udp_socket.h"
 
@@ -26,6 +29,13 @@ Result<std::shared_ptr<Socket>> CreateInetSocket(NetStack* stack, int domain, in
   }
 }
 
+Result<std::shared_ptr<Socket>> CreateNetlinkSocket(const std::shared_ptr<NetlinkPorts>& ports,
+                                                    int type, int protocol, int flags) {
+  if (type != SOCK_RAW && type != SOCK_DGRAM) return Errno(ESOCKTNOSUPPORT);
+  if (protocol != NETLINK_ROUTE) return Errno(EPROTONOSUPPORT);
+  return std::shared_ptr<Socket>(std::make_shared<NetlinkSocket>(ports, type, flags));
+}
+
 }  // namespace
 
 void RegisterInet(SocketFamilies* families, NetStack* stack) {
@@ -34,6 +44,10 @@ void RegisterInet(SocketFamilies* families, NetStack* stack) {
       return CreateInetSocket(stack, domain, type, protocol, flags);
     });
   }
+  const auto ports = std::make_shared<NetlinkPorts>();
+  families->Register(AF_NETLINK, [ports](int, int type, int protocol, int flags) {
+    return CreateNetlinkSocket(ports, type, protocol, flags);
+  });
 }
 
 }  // namespace rump

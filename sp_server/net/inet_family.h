@@ -1,4 +1,4 @@
-// AF_INET and AF_INET6 for the kernel.
+// AF_INET and AF_INET6 for the kernel, and AF_NETLINK, which tells of their interfaces.
 #ifndef SP_SERVER_NET_INET_FAMILY_H_
 #define SP_SERVER_NET_INET_FAMILY_H_
 
@@ -7,7 +7,7 @@
 
 namespace rump {
 
-// Registers both families, with TCP and UDP. `stack` must outlive the sockets.
+// Registers the families: TCP and UDP of both, and NETLINK_ROUTE. `stack` must outlive the sockets.
 void RegisterInet(SocketFamilies* families, NetStack* stack);
 
 }  // namespace rump

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lwip/priv/tcp_priv.h"
+#include "sp_server/net/interfaces.h"
 #include "sp_server/net/tcp_socket.h"
 
 namespace rump {
@@ -163,7 +164,7 @@ Errno TcpSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
     case SIOCATMARK:
       break;
     default:
-      return Errno(ENOTTY);
+      return InterfaceIoctl(domain(), request, arg);
   }
   if (arg.size() < sizeof value) return Errno(EINVAL);
   memcpy(arg.data(), &value, sizeof value);

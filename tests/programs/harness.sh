@@ -1,7 +1,7 @@
 #!/bin/bash
-# harness.sh MODE SCRIPT: runs the script of a program_test with programs whose network is the host's
-# loopback (MODE native) or that of a rump_server of this test alone (hijacked; symbols: the same
-# without rewriting libc). For the script:
+# harness.sh MODE SCRIPT [OPTION...]: runs the script of a program_test with programs whose network is
+# the host's loopback (MODE native) or that of a rump_server of this test alone, started with the
+# options (hijacked; symbols: the same without rewriting libc). For the script:
 #
 #   need PROGRAM=PACKAGE...    fails unless all are installed
 #   on_net PROGRAM ARG...      runs it on the network
@@ -33,6 +33,7 @@ mode=${hijack_entry:+hijacked}
 readonly mode=${mode:-native} hijack_entry
 # shellcheck disable=SC2034
 readonly python=/usr/bin/python3
+readonly server_options=("${@:3}")
 # Scripts may change the working directory.
 readonly rump=$PWD/tools/rump
 readonly patience=20
@@ -137,7 +138,7 @@ check_server() {
 
 start_server() {
   export RUMP_SERVER=unix://$tmp/s RUMPHIJACK_ENTRY=$hijack_entry
-  "$rump" server -s "$RUMP_SERVER" >"$tmp/rump_server.log" 2>&1 &
+  "$rump" server -s "${server_options[@]}" "$RUMP_SERVER" >"$tmp/rump_server.log" 2>&1 &
   server=$!
   wait_while "$server" "$rump" ps || fail "the server does not start"
   idle_fds=$(server_fds)

@@ -1,6 +1,6 @@
 """program_test: real programs, run against the host kernel and hijacked from one script."""
 
-def program_test(name, data = [], native_too = True, symbols_too = True, size = "medium", tags = []):
+def program_test(name, data = [], native_too = True, symbols_too = True, size = "medium", server_options = [], tags = []):
     """Makes the tests of one script: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
@@ -11,6 +11,7 @@ def program_test(name, data = [], native_too = True, symbols_too = True, size = 
       native_too: False for what has a meaning only on a rump_server.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
       size: of the tests.
+      server_options: further options of the rump_server.
       tags: further tags of all.
     """
     script = name + ".sh"
@@ -27,7 +28,7 @@ def program_test(name, data = [], native_too = True, symbols_too = True, size = 
             args = [
                 mode,
                 "$(location %s)" % script,
-            ],
+            ] + server_options,
             data = data + [
                 script,
                 "//tests:private_network.sh",

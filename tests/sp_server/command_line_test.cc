@@ -30,6 +30,15 @@ TEST(CommandLine, DefaultsAreTheServers) {
   EXPECT_EQ(line->server.prefork_lifetime, ServerOptions().prefork_lifetime);
 }
 
+TEST(CommandLine, NameserversAreAddresses) {
+  const auto line = Parse({"--nameserver=10.0.2.3", "unix://a", "--nameserver", "fd00::1"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_THAT(line->nameservers, ElementsAre("10.0.2.3", "fd00::1"));
+  for (const char* bad : {"--nameserver=", "--nameserver=ns.example", "--nameserver=1.2.3.4\nx"}) {
+    EXPECT_THAT(Complaint({bad, "unix://a"}), HasSubstr("an address of IPv4 or IPv6")) << bad;
+  }
+}
+
 TEST(CommandLine, EveryLimitHasAnOption) {
   const auto line = Parse({"-s",
                            "--allow-remote",

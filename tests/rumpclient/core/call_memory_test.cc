@@ -1,5 +1,6 @@
 #include "rumpclient/core/call_memory.h"
 
+#include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -68,6 +69,27 @@ TEST(CallMemoryTest, Ioctls) {
               true);
   const Call unknown = MakeCall(SYS_ioctl, {1, 1, 5000});
   EXPECT_FALSE(CallMemory(unknown).Contains(5000, 1, Access::kRead));
+}
+
+TEST(CallMemoryTest, AListOfInterfacesIsWhereItsHeaderSays) {
+  ifconf header = {};
+  header.ifc_len = 80;
+  header.ifc_buf = reinterpret_cast<char*>(5000);
+  const auto at = reinterpret_cast<uint64_t>(&header);
+  const Call call = MakeCall(SYS_ioctl, {1, SIOCGIFCONF, at});
+  CallMemory memory(call);
+  EXPECT_TRUE(memory.Contains(at, sizeof header, Access::kRead));
+  EXPECT_FALSE(memory.Contains(at, sizeof header, Access::kWrite));
+  EXPECT_TRUE(memory.Contains(at, sizeof header.ifc_len, Access::kWrite));
+  // Not what it says by then.
+  header.ifc_buf = reinterpret_cast<char*>(9000);
+  EXPECT_TRUE(memory.Contains(5000, 80, Access::kWrite));
+  EXPECT_FALSE(memory.Contains(5000, 81, Access::kWrite));
+  EXPECT_FALSE(memory.Contains(5000, 80, Access::kRead));
+  EXPECT_FALSE(memory.Contains(9000, 1, Access::kWrite));
+  header.ifc_len = -1;
+  CallMemory negative(call);
+  EXPECT_FALSE(negative.Contains(9000, 1, Access::kWrite));
 }
 
 TEST(CallMemoryTest, FixedSizes) {
