@@ -46,6 +46,9 @@ constexpr bool IsCancellationPoint(long number) {
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_sendmmsg:
+    case SYS_preadv2:
+    case SYS_pwritev2:
+    case SYS_splice:
       return true;
     default:
       return false;
@@ -101,6 +104,7 @@ bool LibcLeadsBack() {
   type Hijacked_##name parameters {                                                             \
     return LibcLeadsBack<number>() || gate ? real.name arguments : Dispatched_##name arguments; \
   }
+#define ALIAS(name, of) asm(".globl " #name "\n.type " #name ", @function\n.set " #name ", " #of);
 #include "hijack/entries.inc"
 #undef ENTRY
 
