@@ -111,4 +111,15 @@ bool LibcLeadsBack() {
 extern "C" [[gnu::visibility("default")]] pid_t Hijacked_fork() asm("fork");
 pid_t Hijacked_fork() { return LibcResult<pid_t>(session.Fork()); }
 
+// For syscall.S: the calls that the library takes.
+extern "C" [[gnu::visibility("hidden")]] long rumphijack_syscall(long number, long a, long b,
+                                                                 long c, long d, long e, long f) {
+  if (libc_leads_back && number != SYS_socket) {
+    return rumphijack_real_syscall(number, a, b, c, d, e, f);
+  }
+  const Outcome outcome = Dispatch(number, MakeArgs(a, b, c, d, e, f));
+  return outcome.handled ? LibcResult<long>(outcome.result)
+                         : rumphijack_real_syscall(number, a, b, c, d, e, f);
+}
+
 }  // namespace rump::hijack
