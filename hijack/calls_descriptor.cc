@@ -124,4 +124,9 @@ Outcome CallFcntl(const Args& args) {
   return Done(RememberNothing(RawSyscall(SYS_fcntl, args.fd(), command, args.get<long>(2))));
 }
 
+Outcome CallPidfdGetfd(const Args& args) {
+  return Done(RememberNothing(
+      RawSyscall(SYS_pidfd_getfd, args.fd(), args.get<int>(1), args.get<unsigned>(2))));
+}
+
 }  // namespace rump::hijack

@@ -44,6 +44,8 @@ constinit RealFunctions real = {
 
 constinit bool libc_leads_back = false;
 
+constinit SyscallFunction* rumphijack_real_syscall = EarlyCall<long>;
+
 void ResolveRealFunctions() {
   const auto resolve = [](auto* function, const char* name) {
     if (void* found = dlsym(RTLD_NEXT, name)) {
@@ -54,6 +56,7 @@ void ResolveRealFunctions() {
 #include "hijack/entries.inc"
 #undef ENTRY
   resolve(&real.fork, "fork");
+  resolve(&rumphijack_real_syscall, "syscall");
   resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 

@@ -46,6 +46,9 @@ constexpr bool IsCancellationPoint(long number) {
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_sendmmsg:
+    case SYS_preadv2:
+    case SYS_pwritev2:
+    case SYS_splice:
       return true;
     default:
       return false;
@@ -101,10 +104,22 @@ bool LibcLeadsBack() {
   type Hijacked_##name parameters {                                                             \
     return LibcLeadsBack<number>() || gate ? real.name arguments : Dispatched_##name arguments; \
   }
+#define ALIAS(name, of) asm(".globl " #name "\n.type " #name ", @function\n.set " #name ", " #of);
 #include "hijack/entries.inc"
 #undef ENTRY
 
 extern "C" [[gnu::visibility("default")]] pid_t Hijacked_fork() asm("fork");
 pid_t Hijacked_fork() { return LibcResult<pid_t>(session.Fork()); }
+
+// For syscall.S: the calls that the library takes.
+extern "C" [[gnu::visibility("hidden")]] long rumphijack_syscall(long number, long a, long b,
+                                                                 long c, long d, long e, long f) {
+  if (libc_leads_back && number != SYS_socket) {
+    return rumphijack_real_syscall(number, a, b, c, d, e, f);
+  }
+  const Outcome outcome = Dispatch(number, MakeArgs(a, b, c, d, e, f));
+  return outcome.handled ? LibcResult<long>(outcome.result)
+                         : rumphijack_real_syscall(number, a, b, c, d, e, f);
+}
 
 }  // namespace rump::hijack

@@ -1,10 +1,16 @@
 // What programs do with the numbers of their descriptors, and what threads do with the descriptors.
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <string>
 #include <thread>
+
+// Not prepared for C++.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include "tests/behavior/sockets.h"
 
@@ -113,6 +119,22 @@ TEST(Descriptors, ADescriptorWorksUnderItsOtherNumber) {
   ASSERT_EQ(write(high.get(), "x", 1), 1);
   EXPECT_EQ(Read(client.get()), "x");
   EXPECT_EQ(PortOf(high), PortOf(listener));
+}
+
+TEST(Descriptors, ADescriptorOfAProcessIsTheSameSocket) {
+  const Fd receiver = Datagram();
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  const Fd self(pidfd_open(getpid(), 0));
+  // A number that was last known for a file of the host.
+  Fd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const int number = file.get();
+  EXPECT_EQ(Read(number), "");
+  ASSERT_EQ(syscall(SYS_close_range, number, number, 0), 0);
+  ASSERT_EQ(pidfd_getfd(self.get(), receiver.get(), 0), file.release());
+  const Fd same(number);
+  const sockaddr_in to = Loopback(PortOf(same));
+  ASSERT_EQ(sendto(sender.get(), "hello", 5, 0, Addr(to), sizeof to), 5);
+  EXPECT_EQ(Read(same.get()), "hello");
 }
 
 TEST(Descriptors, ClosingEverythingLeavesSocketsWorking) {
