@@ -65,6 +65,10 @@ Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
 Outcome CallPidfdGetfd(const Args& args);
 
+// calls_sandbox.cc: what takes system calls away from the process.
+Outcome CallPrctl(const Args& args);
+Outcome CallSeccomp(const Args& args);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_CALLS_H_

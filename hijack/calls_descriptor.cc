@@ -8,6 +8,7 @@
 
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
+#include "hijack/hijacked_fd.h"
 #include "hijack/object_id.h"
 #include "hijack/process_page.h"
 #include "hijack/session.h"
@@ -28,7 +29,8 @@ class Departure {
     // Without a connection there is nobody to tell: a program that only inherited a socket does not
     // get one for closing it. A connected stream's end needs no words, nor what a child on its
     // parent's memory closes, since the parent still has it.
-    if (kind != FdKind::kHost && kind != FdKind::kConnected && session.connected() && OwnMemory()) {
+    if (kind != FdKind::kHost && kind != FdKind::kConnected && MayAsk() && session.connected() &&
+        OwnMemory()) {
       object_ = ObjectOf(fd);
     }
     // Before the number is free, since another thread may get it at once.
