@@ -90,12 +90,8 @@ finish terminal 5
 for i in {1..50}; do equal "$(remote server echo "login $i")" "login $i"; done
 wait_for sshd at_rest
 
-# A file there and back.
 head -c 200M /dev/urandom >"$tmp/data"
-on_net scp -q -F "$tmp/ssh_config" "$tmp/data" "server:$tmp/there"
-same "$tmp/there" "$tmp/data"
-rm "$tmp/data"
-on_net scp -q -F "$tmp/ssh_config" "server:$tmp/there" "$tmp/back"
-same "$tmp/back" "$tmp/there"
+on_net scp -q -F "$tmp/ssh_config" "$tmp/data" "server:$tmp/copy"
+same "$tmp/copy" "$tmp/data"
 wait_for sshd at_rest
 stop sshd
