@@ -49,7 +49,6 @@ class Departure {
 
 // kPass: the host may close `fd`, and nobody has to be told.
 Outcome Close(int fd) {
-  if (session.Owns(fd)) return Done(-EBADF);
   const Departure departure(fd);
   if (!departure.concerns_server()) return kPass;
   const long r = RawSyscall(SYS_close, fd);
@@ -61,9 +60,10 @@ Outcome Close(int fd) {
 template <typename F>
 long DupOnto(int fd, int target, F dup) {
   if (fd == target) return dup();
-  if (session.Owns(fd)) return -EBADF;
   // A child on its parent's memory is about to exec, and the parent keeps its own descriptor.
   if (session.Owns(target) && OwnMemory()) {
+    // Else the move might give `fd` a meaning.
+    if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
     if (const long error = session.MoveFd(); error != 0) return error;
   }
   const Departure departure(target);

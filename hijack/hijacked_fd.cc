@@ -76,7 +76,7 @@ void LearnOpenFds() {
   // Descriptors that are far from all others stay unknown, rather than to be searched for.
   constexpr int kGap = 1024;
   for (int fd = 0, last_open = 0; fd <= last_open + kGap; ++fd) {
-    if (fd_cache.Get(fd) == FdKind::kUnknown) {
+    if (fd_cache.Get(fd) == FdKind::kUnknown && !session.Owns(fd)) {
       const uint8_t stamp = fd_cache.Stamp(fd);
       const long object = ObjectOf(fd);
       if (object < 0) continue;

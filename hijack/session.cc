@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "hijack/diagnostic.h"
+#include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
 #include "protocol/syscalls.h"
@@ -110,8 +111,7 @@ long Session::Fork() {
     // long as the parent's is open the server keeps the copy, even if the parent is gone.
     const int inherited = connection_.fd();
     connection_.Forget();
-    process_page().connected =
-        connection_.Open(server_->endpoint) == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+    process_page().connected = Open() == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
@@ -142,9 +142,16 @@ long Session::Connect() {
 long Session::ConnectAs(std::string_view command) {
   if (server_->url.empty() || server_->url_error != UrlError::kNone) return -EDESTADDRREQ;
   if (!server_->endpoint.is_unix()) return -EOPNOTSUPP;
-  if (const long error = connection_.Open(server_->endpoint); error != 0) return error;
+  if (const long error = Open(); error != 0) return error;
   if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
   return connection_.Guest(command);
+}
+
+long Session::Open() {
+  const long error = connection_.Open(server_->endpoint);
+  // Else calls on a number that once was the host's would not be looked at.
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 void Session::ComplainOnce(int error) {
@@ -171,7 +178,9 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd() {
   const client::SignalBlock block;
-  return connection_.MoveFd();
+  const long error = connection_.MoveFd();
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 }  // namespace rump::hijack
