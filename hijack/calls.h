@@ -70,6 +70,10 @@ Outcome CallPidfdGetfd(const Args& args);
 // calls_names.cc: how the program finds hosts by name.
 Outcome CallOpenat(const Args& args);
 
+// calls_sandbox.cc: what takes system calls away from the process.
+Outcome CallPrctl(const Args& args);
+Outcome CallSeccomp(const Args& args);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_CALLS_H_

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "hijack/diagnostic.h"
+#include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
 #include "protocol/syscalls.h"
@@ -114,8 +115,7 @@ long Session::Fork() {
     const int inherited = connection_.fd();
     connection_.Forget();
     process_page().connected =
-        connection_.Open(server_->endpoint, &interruption) == 0 &&
-        connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
+        Open(&interruption) == 0 && connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
@@ -148,9 +148,16 @@ long Session::Connect() {
 long Session::ConnectAs(std::string_view command) {
   if (server_->url.empty() || server_->url_error != UrlError::kNone) return -EDESTADDRREQ;
   if (!server_->endpoint.is_unix()) return -EOPNOTSUPP;
-  if (const long error = connection_.Open(server_->endpoint); error != 0) return error;
+  if (const long error = Open(); error != 0) return error;
   if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
   return connection_.Guest(command);
+}
+
+long Session::Open(const client::Interruption* interruption) {
+  const long error = connection_.Open(server_->endpoint, interruption);
+  // Else calls on a number that once was the host's would not be looked at.
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 void Session::ComplainOnce(int error) {
@@ -179,7 +186,9 @@ long Session::MoveFd() {
   const client::SignalBlock block;
   client::Interruption interruption;
   interruption.mask = block.before();
-  return connection_.MoveFd(&interruption);
+  const long error = connection_.MoveFd(&interruption);
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 }  // namespace rump::hijack

@@ -64,6 +64,7 @@ class Session {
  private:
   long Connect();
   long ConnectAs(std::string_view command);
+  long Open(const client::Interruption* interruption = nullptr);
   void ComplainOnce(int error);
 
   const ServerAddress* server_ = nullptr;

@@ -25,7 +25,7 @@ exports="
   shutdown ioctl
   read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg
   preadv2 preadv64v2 pwritev2 pwritev64v2 sendfile sendfile64 splice
-  close close_range closefrom dup dup2 dup3 fcntl fcntl64 pidfd_getfd fork syscall
+  close close_range closefrom dup dup2 dup3 fcntl fcntl64 pidfd_getfd prctl fork syscall
   __close __connect __dup2 __fcntl __fork __read __send __write
   __read_chk __recv_chk __recvfrom_chk"
 # errno, and finding libc's own functions.
