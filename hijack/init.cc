@@ -11,6 +11,7 @@
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
+#include "hijack/retry_policy.h"
 #include "hijack/rewriting.h"
 #include "hijack/session.h"
 #include "protocol/text.h"
@@ -67,6 +68,17 @@ std::string_view CommandName(char** argv) {
   return {copy, length};
 }
 
+RetryPolicy ReadRetryPolicy(char** environment) {
+  const std::string_view value = Environment(environment, "RUMPHIJACK_RETRYCONNECT");
+  RetryPolicy policy;
+  if (!ParseRetryPolicy(value, &policy)) {
+    Complain({"RUMPHIJACK_RETRYCONNECT: unknown value \"", value,
+              "\" (wanted: die, inftime, once or a number of seconds)"});
+    Exit(1);
+  }
+  return policy;
+}
+
 enum class Entry { kAuto, kRewrite, kSymbols };
 
 bool ParseEntry(std::string_view text, Entry* entry) {
@@ -102,10 +114,17 @@ void EnterByRewriting(Entry entry, bool verbose) {
 
 [[gnu::constructor]] void Initialise(int, char** argv, char** environment) {
   ResolveRealFunctions();
+  const std::string_view command = CommandName(argv);
+  SetProgramName(command);
   HijackConfig config;
   char error[256];
   if (!ParseHijackConfig(Environment(environment, "RUMPHIJACK"), &config, error, sizeof error)) {
     Complain({error});
+    Exit(1);
+  }
+  if (const std::string_view key = UnsupportedKey(config); !key.empty()) {
+    Complain(
+        {"RUMPHIJACK: ", key, "= is not supported yet: only sockets are hijacked; leave it out"});
     Exit(1);
   }
   const std::string_view entry_name = Environment(environment, "RUMPHIJACK_ENTRY");
@@ -119,7 +138,8 @@ void EnterByRewriting(Entry entry, bool verbose) {
     Complain({"no memory at the start of the program"});
     Exit(1);
   }
-  session.Configure(ReadServerAddress(Environment(environment, "RUMP_SERVER")), CommandName(argv));
+  session.Configure(ReadServerAddress(Environment(environment, "RUMP_SERVER")), command,
+                    ReadRetryPolicy(environment));
   ConfigureSockets(config);
   const bool verbose = !Environment(environment, "RUMPHIJACK_VERBOSE").empty();
   if (entry != Entry::kSymbols) {

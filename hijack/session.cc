@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+
+#include "hijack/clock.h"
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
@@ -17,6 +20,13 @@ constinit Session session;
 
 namespace {
 
+// How long a new socket waits from one try to connect again to the next, in milliseconds.
+constexpr long kFirstPause = 10;
+constexpr long kLongestPause = 1000;
+// How often a thread looks whether the others have left a lost connection, which takes them a
+// moment. A child on this memory that was killed in a call never does.
+constexpr int kMaxLooks = 10'000;
+
 // Counts a use of the connection, which then is not replaced.
 class UseCount {
  public:
@@ -28,24 +38,57 @@ class UseCount {
 
 }  // namespace
 
-void Session::Configure(const ServerAddress* server, std::string_view command) {
+void Session::Configure(const ServerAddress* server, std::string_view command,
+                        const RetryPolicy& retry) {
   server_ = server;
   command_ = command;
+  retry_ = retry;
 }
 
 bool Session::connected() const { return process_page().connected && connection_.open(); }
 
-long Session::Issue(client::Call* call) {
-  // Between the look and the use another thread may lose the connection, and a third replace it.
+long Session::TryIssue(client::Call* call) {
+  // Between the look and the use another thread may lose the connection, and a third replace it. A
+  // call that meets the loss is made again: what the lost server has done of it is lost as well.
   constexpr int kAttempts = 3;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (!connected()) {
       if (const long error = Connect(); error != 0) return error;
     }
     const UseCount use;
-    if (connected()) return connection_.Issue(call) == 0 ? 0 : -ENETDOWN;
+    if (connected() && connection_.Issue(call) == 0) return 0;
   }
+  return -ENOTCONN;
+}
+
+long Session::Issue(client::Call* call) {
+  const long error = TryIssue(call);
+  if (error == 0) return 0;
+  ComplainOnce(static_cast<int>(-error));
   return -ENETDOWN;
+}
+
+bool Session::Retries() const {
+  if (!lost_.load(std::memory_order_relaxed) || retry_.never()) return false;
+  return retry_.kind == RetryPolicy::Kind::kForever || retry_.kind == RetryPolicy::Kind::kSeconds;
+}
+
+long Session::IssuePatiently(client::Call* call, client::SignalSet mask) {
+  long error = TryIssue(call);
+  if (error == 0 || !Retries()) return error;
+  Complain({"the connection to the server at ", server_->url, " is lost: reconnecting"});
+  const int64_t start = Now();
+  for (long pause = kFirstPause; Retries(); pause = std::min(2 * pause, kLongestPause)) {
+    if (retry_.kind == RetryPolicy::Kind::kSeconds && Now() - start >= retry_.seconds) return error;
+    client::SetSignalMask(mask);
+    Sleep(pause);
+    client::SetSignalMask(client::kAllSignals);
+    error = TryIssue(call);
+    if (error != 0 && error != -EOPNOTSUPP) continue;
+    if (error == 0) Complain({"connected again to the server at ", server_->url});
+    return error;
+  }
+  return TryIssue(call);
 }
 
 long Session::Request(int fd, uint64_t object, uint32_t number,
@@ -55,15 +98,17 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
   call.number = number;
   call.args[call.nargs++] = object;
   for (const uint64_t argument : arguments) call.args[call.nargs++] = argument;
-  if (const long error = Issue(&call); error != 0) return error;
+  if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
   if (call.error == EBADF && fd >= 0) {
     client::Call proof;
     proof.number = kSysHostProve;
     proof.args[proof.nargs++] = object;
     proof.send_fd = fd;
-    if (const long error = Issue(&proof); error != 0) return error;
+    if (const long error = TryIssue(&proof); error != 0) return Unreachable(error);
+    // One of another server, most likely of one that is gone.
+    if (proof.error == EBADF) return -ENOTCONN;
     if (proof.error != 0) return -proof.error;
-    if (const long error = Issue(&call); error != 0) return error;
+    if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
   }
   return call.error != 0 ? -call.error : static_cast<long>(call.retval[0]);
 }
@@ -77,7 +122,10 @@ long Session::NewSocket(int domain, int type, int protocol) {
   call.args[1] = static_cast<uint64_t>(type);
   call.args[2] = static_cast<uint64_t>(protocol);
   call.wants_fd = true;
-  if (const long error = Issue(&call); error != 0) return error;
+  if (const long error = IssuePatiently(&call, block.before()); error != 0) {
+    ComplainOnce(static_cast<int>(-error));
+    return -ENETDOWN;
+  }
   if (call.error != 0) return -call.error;
   if (call.received_fd >= 0) return call.received_fd;
   // The kernel drops a descriptor that the process has no room for.
@@ -100,6 +148,7 @@ long Session::Fork() {
   {
     const UseCount use;
     copied = connection_.Prefork(&cookie) == 0;
+    if (!copied && !connection_.open()) NoteLoss();
   }
   const long pid = KernelResult(real.fork());
   // While it cannot be a child on this memory that asks first.
@@ -121,21 +170,39 @@ long Session::Fork() {
   return pid;
 }
 
+void Session::NoteLoss() {
+  lost_.store(true, std::memory_order_relaxed);
+  if (retry_.kind != RetryPolicy::Kind::kDie) return;
+  Complain({"the connection to the server at ", server_->url, " is lost: exiting"});
+  for (;;) client::RawSyscall(SYS_exit_group, 1);
+}
+
+long Session::Unreachable(long error) {
+  if (retry_.kind == RetryPolicy::Kind::kDie) NoteLoss();
+  ComplainOnce(static_cast<int>(-error));
+  return -ENOTCONN;
+}
+
 long Session::Connect() {
   ProcessPage& page = process_page();
   const client::FutexLockGuard guard(&page.connect_lock);
   if (connected()) return 0;
-  // A lost connection that calls of other threads still hang on cannot be replaced yet.
-  if (page.connected && page.calls.load(std::memory_order_acquire) != 0) return -ENETDOWN;
+  if (page.connected) NoteLoss();
+  // Calls of other threads still hang on a lost connection, but not for long.
+  for (int look = 0; page.connected && page.calls.load(std::memory_order_acquire) != 0; ++look) {
+    if (look == kMaxLooks) return -ENOTCONN;
+    client::RawSyscall(SYS_sched_yield);
+  }
   page.connected = false;
   connection_.Abandon();
+  if (lost_.load(std::memory_order_relaxed) && retry_.never()) return -ENOTCONN;
   const long error = ConnectAs(command_);
   if (error != 0) {
     connection_.Abandon();
-    ComplainOnce(static_cast<int>(-error));
-    return -ENETDOWN;
+    return error;
   }
   page.connected = true;
+  lost_.store(false, std::memory_order_relaxed);
   return 0;
 }
 
@@ -159,6 +226,9 @@ void Session::ComplainOnce(int error) {
   } else if (!server_->endpoint.is_unix()) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": sockets cannot be passed over TCP; use a unix:// URL"});
+  } else if (error == ENOTCONN) {
+    Complain({"no network: the connection to the server at ", server_->url,
+              " is lost; with RUMPHIJACK_RETRYCONNECT=once new sockets connect again"});
   } else if (error == EOPNOTSUPP) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": the server does not offer the extension hostfd; start a rump_server without "

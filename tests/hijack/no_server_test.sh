@@ -61,11 +61,26 @@ probe_with "RUMPHIJACK=socket=all:noinet:nolocal"
 [ "$(cat "$directory/out")" = "0 0" ] || fail "sockets of the host do not work"
 [ -s "$directory/err" ] && fail "a line on stderr without need"
 
-# A program that would silently not be hijacked does not run at all.
+# expect_end WORDS: the program did not run, and the one line has WORDS.
+expect_end() {
+  [ $status -eq 1 ] || fail "exit status $status"
+  [ -s "$directory/out" ] && fail "the program ran"
+  [ "$(wc -l <"$directory/err")" -eq 1 ] || fail "not one line on stderr"
+  grep -qF -- "$1" "$directory/err" || fail "stderr does not say '$1'"
+}
+
+# A program that would silently not be hijacked, or not as asked for, does not run at all.
 probe_with "RUMPHIJACK=socket=nonsense"
-[ $status -eq 1 ] || fail "exit status $status with a bad RUMPHIJACK"
-[ -s "$directory/out" ] && fail "the program ran with a bad RUMPHIJACK"
-[ "$(wc -l <"$directory/err")" -eq 1 ] || fail "not one line about RUMPHIJACK"
-grep -q 'RUMPHIJACK.*socket' "$directory/err" || fail "the line does not name the key"
+expect_end 'RUMPHIJACK: unknown value "nonsense" in "socket=nonsense"'
+probe_with "RUMPHIJACK=sokcet=inet"
+expect_end 'RUMPHIJACK: unknown key "sokcet"'
+for item in path=/rump blanket=/dev/tap vfs=all sysctl=yes fdoff=128; do
+  probe_with "RUMPHIJACK=socket=inet,$item"
+  expect_end "RUMPHIJACK: ${item%%=*}= is not supported yet"
+done
+for bad in Die -1 1s; do
+  probe_with "RUMPHIJACK_RETRYCONNECT=$bad"
+  expect_end "RUMPHIJACK_RETRYCONNECT: unknown value \"$bad\" (wanted: die, inftime, once or"
+done
 
 exit $failed
