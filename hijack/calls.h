@@ -51,6 +51,9 @@ Outcome CallDup2(const Args& args);
 Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
 
+// calls_process.cc: what makes processes.
+Outcome CallClone(const Args& args);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_CALLS_H_

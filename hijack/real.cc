@@ -39,6 +39,7 @@ constinit RealFunctions real = {
 #include "hijack/entries.inc"
 #undef ENTRY
     EarlyFork,
+    [] { return EarlyCall<pid_t>(SYS_fork); },
     nullptr,
 };
 
@@ -54,6 +55,7 @@ void ResolveRealFunctions() {
 #include "hijack/entries.inc"
 #undef ENTRY
   resolve(&real.fork, "fork");
+  resolve(&real.plain_fork, "_Fork");
   resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 

@@ -14,6 +14,7 @@ struct RealFunctions {
 #include "hijack/entries.inc"
 #undef ENTRY
   pid_t (*fork)();
+  pid_t (*plain_fork)();  // _Fork(3)
   // pthread_setcanceltype(3), or nullptr before it is known.
   int (*set_cancel_type)(int type, int* old_type);
 };

@@ -9,7 +9,6 @@
 #include "hijack/clock.h"
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
-#include "hijack/real.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
@@ -136,9 +135,9 @@ long Session::NewSocket(int domain, int type, int protocol) {
   return -EMFILE;
 }
 
-long Session::Fork() {
+long Session::ForkBy(const Forker& forker) {
   if (!connected() || !OwnMemory()) {
-    const long pid = KernelResult(real.fork());
+    const long pid = forker.fork(forker.arg);
     if (pid == 0) OwnMemory();
     return pid;
   }
@@ -150,7 +149,7 @@ long Session::Fork() {
     copied = connection_.Prefork(&cookie) == 0;
     if (!copied && !connection_.open()) NoteLoss();
   }
-  const long pid = KernelResult(real.fork());
+  const long pid = forker.fork(forker.arg);
   // While it cannot be a child on this memory that asks first.
   if (pid == 0) OwnMemory();
   if (!copied) return pid;

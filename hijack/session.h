@@ -53,8 +53,12 @@ class Session {
   // waits for a new one as long as the retry policy says; signals are let in then.
   long NewSocket(int domain, int type, int protocol);
 
-  // fork(2), of the process in the server too if there is one. -errno as the kernel gives it.
-  long Fork();
+  // Calls `fork`, which has the outcomes of fork(2) as the kernel gives them, and forks the process
+  // in the server too if there is one.
+  template <typename F>
+  long Fork(const F& fork) {
+    return ForkBy({[](const void* f) { return (*static_cast<const F*>(f))(); }, &fork});
+  }
 
   // Whether `fd` is the connection's own, which the program does not know of.
   bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
@@ -65,6 +69,11 @@ class Session {
   long MoveFd();
 
  private:
+  struct Forker {
+    long (*fork)(const void* arg);
+    const void* arg;
+  };
+  long ForkBy(const Forker& forker);
   // As Issue, but in silence and with the -errno of why there is no connection; -ENOTCONN: it is
   // lost, and there shall be no other.
   long TryIssue(client::Call* call);
