@@ -51,8 +51,10 @@ Outcome CallDup2(const Args& args);
 Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
 
-// calls_process.cc: what makes processes.
+// calls_process.cc: what makes processes, and programs of them.
 Outcome CallClone(const Args& args);
+Outcome CallExecve(const Args& args);
+Outcome CallExecveat(const Args& args);
 
 }  // namespace rump::hijack
 

@@ -2,6 +2,7 @@
 #include <sys/syscall.h>
 
 #include "hijack/calls.h"
+#include "hijack/exec.h"
 #include "hijack/real.h"
 #include "hijack/session.h"
 #include "rumpclient/core/raw_syscall.h"
@@ -18,6 +19,19 @@ Outcome CallClone(const Args& args) {
     return client::RawSyscall(SYS_clone, args.slot[0], args.slot[1], args.slot[2], args.slot[3],
                               args.slot[4]);
   }));
+}
+
+Outcome CallExecve(const Args& args) {
+  return ExecWith(args.get<char* const*>(2), /*replaces=*/true, [&](char* const* environment) {
+    return client::RawSyscall(SYS_execve, args.slot[0], args.slot[1], environment);
+  });
+}
+
+Outcome CallExecveat(const Args& args) {
+  return ExecWith(args.get<char* const*>(3), /*replaces=*/true, [&](char* const* environment) {
+    return client::RawSyscall(SYS_execveat, args.slot[0], args.slot[1], args.slot[2], environment,
+                              args.slot[4]);
+  });
 }
 
 }  // namespace rump::hijack

@@ -5,11 +5,13 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <span>
 
 #include "hijack/clock.h"
 #include "hijack/diagnostic.h"
 #include "hijack/process_page.h"
 #include "protocol/syscalls.h"
+#include "protocol/text.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
@@ -46,10 +48,15 @@ void Session::Configure(const ServerAddress* server, std::string_view command,
 
 bool Session::connected() const { return process_page().connected && connection_.open(); }
 
+bool Session::execs() const {
+  return exec_thread_.load(std::memory_order_relaxed) == client::ThreadPointer();
+}
+
 long Session::TryIssue(client::Call* call) {
   // Between the look and the use another thread may lose the connection, and a third replace it. A
   // call that meets the loss is made again: what the lost server has done of it is lost as well.
   constexpr int kAttempts = 3;
+  if (execs()) return -ENOTCONN;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (!connected()) {
       if (const long error = Connect(); error != 0) return error;
@@ -136,7 +143,7 @@ long Session::NewSocket(int domain, int type, int protocol) {
 }
 
 long Session::ForkBy(const Forker& forker) {
-  if (!connected() || !OwnMemory()) {
+  if (!CanHandOn()) {
     const long pid = forker.fork(forker.arg);
     if (pid == 0) OwnMemory();
     return pid;
@@ -180,6 +187,49 @@ long Session::Unreachable(long error) {
   if (retry_.kind == RetryPolicy::Kind::kDie) NoteLoss();
   ComplainOnce(static_cast<int>(-error));
   return -ENOTCONN;
+}
+
+bool Session::CanHandOn() const { return connected() && OwnMemory() && !execs(); }
+
+bool Session::HandOn(char* inherited) {
+  if (!CanHandOn()) return false;
+  process_page().calls.fetch_add(1, std::memory_order_acq_rel);
+  if (!connection_.Suspend()) {
+    process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  exec_thread_.store(client::ThreadPointer(), std::memory_order_relaxed);
+  const client::Connection::Inheritance state = connection_.inheritance();
+  TextWriter text(std::span<char>(inherited, kInheritedSize - 1));
+  text << static_cast<uint32_t>(client::RawSyscall(SYS_getpid)) << ","
+       << static_cast<uint32_t>(state.fd) << "," << state.extensions << ","
+       << uint32_t{state.linux_abi};
+  inherited[text.size()] = '\0';
+  connection_.SetCloseOnExec(false);
+  return true;
+}
+
+void Session::TakeBack() {
+  connection_.SetCloseOnExec(true);
+  connection_.Resume();
+  exec_thread_.store(nullptr, std::memory_order_relaxed);
+  process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+void Session::Adopt(std::string_view inherited) {
+  uint32_t numbers[4];
+  for (uint32_t& number : numbers) {
+    if (!ParseDecimal(TakeUntil(&inherited, ','), UINT32_MAX, &number)) return;
+  }
+  const auto [pid, fd, extensions, linux_abi] = numbers;
+  if (!inherited.empty() || client::RawSyscall(SYS_getpid) != pid) return;
+  const client::SignalBlock block;
+  if (connection_.Adopt({static_cast<int>(fd), extensions, linux_abi != 0}) != 0) return;
+  if (connection_.Exec(command_) != 0) {
+    connection_.Abandon();
+    return NoteLoss();
+  }
+  process_page().connected = true;
 }
 
 long Session::Connect() {

@@ -60,6 +60,26 @@ class Session {
     return ForkBy({[](const void* f) { return (*static_cast<const F*>(f))(); }, &fork});
   }
 
+  // Whether an exec of this thread's process could keep the process in the server.
+  bool CanHandOn() const;
+  // Calls `exec`, which returns only if it fails, with what Adopt has to be told in the next
+  // program, so that this keeps the process in the server; with "" if !`keep` or there is none.
+  template <typename F>
+  long Exec(bool keep, const F& exec) {
+    const client::SignalBlock block;
+    char inherited[kInheritedSize] = "";
+    const bool handed_on = keep && HandOn(inherited);
+    // The next program starts with the mask that it finds.
+    client::SetSignalMask(block.before());
+    const long result = exec(static_cast<const char*>(inherited));
+    client::SetSignalMask(client::kAllSignals);
+    if (handed_on) TakeBack();
+    return result;
+  }
+  // Takes over the connection that an exec has left open, at load. Nothing happens if `inherited`
+  // is not of this process.
+  void Adopt(std::string_view inherited);
+
   // Whether `fd` is the connection's own, which the program does not know of.
   bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
   // The connection's own descriptor, or -1.
@@ -69,11 +89,16 @@ class Session {
   long MoveFd();
 
  private:
+  static constexpr size_t kInheritedSize = 48;
+  bool HandOn(char* inherited);
+  void TakeBack();
+
   struct Forker {
     long (*fork)(const void* arg);
     const void* arg;
   };
   long ForkBy(const Forker& forker);
+  bool execs() const;
   // As Issue, but in silence and with the -errno of why there is no connection; -ENOTCONN: it is
   // lost, and there shall be no other.
   long TryIssue(client::Call* call);
@@ -93,6 +118,9 @@ class Session {
   // Outside of the process's page: the children of forks know it as well.
   std::atomic<bool> lost_{false};
   std::atomic<bool> complained_{false};
+  // The thread that execs: between two frames the connection is its alone, and not even its signal
+  // handlers may use it.
+  std::atomic<const void*> exec_thread_{nullptr};
 };
 
 // The process's one.

@@ -104,15 +104,4 @@ bool LibcLeadsBack() {
 #include "hijack/entries.inc"
 #undef ENTRY
 
-static pid_t Fork(pid_t (*fork)()) {
-  if (libc_leads_back) return fork();
-  return LibcResult<pid_t>(session.Fork([&] { return KernelResult(fork()); }));
-}
-
-extern "C" [[gnu::visibility("default")]] pid_t Hijacked_fork() asm("fork");
-pid_t Hijacked_fork() { return Fork(real.fork); }
-
-extern "C" [[gnu::visibility("default")]] pid_t Hijacked__Fork() asm("_Fork");
-pid_t Hijacked__Fork() { return Fork(real.plain_fork); }
-
 }  // namespace rump::hijack

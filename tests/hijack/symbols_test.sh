@@ -24,7 +24,8 @@ exports="
   socket socketpair bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt
   shutdown ioctl
   read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg
-  close close_range closefrom dup dup2 dup3 fcntl fcntl64 fork _Fork
+  close close_range closefrom dup dup2 dup3 fcntl fcntl64
+  fork _Fork execve execveat execv execvp execvpe execl execle execlp fexecve posix_spawn posix_spawnp
   __read_chk __recv_chk __recvfrom_chk"
 # errno, and finding libc's own functions.
 imports="__errno_location dlsym"
