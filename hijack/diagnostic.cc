@@ -46,6 +46,8 @@ std::string_view DescribeErrno(int error) {
     case EMFILE:
     case ENFILE:
       return "no file descriptor left";
+    case ETIMEDOUT:
+      return "what listens there does not answer";
     case EOPNOTSUPP:
       return "it cannot pass file descriptors";
     default:

@@ -88,6 +88,7 @@ bool ConfigureExec(char** environment, std::string_view server, bool follow) {
   static char storage[kCopies];
   std::span<char> room(storage);
   follows = follow;
+  for (char*& copy : copies) copy = nullptr;
   for (; environment != nullptr && *environment != nullptr; ++environment) {
     const std::string_view entry(*environment);
     const size_t variable = VariableOf(entry);

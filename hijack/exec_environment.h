@@ -13,7 +13,7 @@ namespace rump::hijack {
 // out of the environment.
 inline constexpr std::string_view kInheritedVariable = "RUMPHIJACK__EXEC=";
 
-// Once, at load: keeps a copy of RUMP_SERVER in `environment`, as the absolute URL `server` (empty:
+// At load: keeps a copy of RUMP_SERVER in `environment`, as the absolute URL `server` (empty:
 // none). `follow`: copies of all of the library's variables, which are put back where an exec lacks
 // them; false if they are too long for that.
 bool ConfigureExec(char** environment, std::string_view server, bool follow);

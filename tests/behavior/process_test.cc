@@ -236,6 +236,26 @@ TEST(Exec, OneThatFailsLeavesTheSocketsUsable) {
   });
 }
 
+TEST(Exec, EnvironmentsThatAreNone) {
+  const auto bad = [](uintptr_t address) { return reinterpret_cast<char*>(address); };
+  const Fd socket_of_the_process(socket(AF_INET, SOCK_STREAM, 0));
+  const std::string path = ProgramPath();
+  char* const argv[] = {const_cast<char*>("x"), nullptr};
+  char* const bad_string[] = {bad(16), nullptr};
+  for (char* const* environment :
+       {static_cast<char* const*>(bad_string), reinterpret_cast<char* const*>(bad(16))}) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      const Fd own(socket(AF_INET, SOCK_STREAM, 0));
+      _exit(execve(path.c_str(), argv, environment) == -1 && errno == EFAULT &&
+                    listen(own.get(), 1) == 0
+                ? 0
+                : 1);
+    }
+    EXPECT_EQ(StatusOf(pid), 0);
+  }
+}
+
 TEST(Exec, Twice) {
   ExpectUsableAfterExec(fork, [](const Arguments& a) {
     const std::string command = "exec " + a.Command();

@@ -57,6 +57,37 @@ probe_with "RUMP_SERVER=unix://$directory/plain"
 expect_down "RUMP_SERVER=unix://$directory/plain" "hostfd" "without --no-extensions"
 kill $!
 
+# Servers of another kind: one line to each client, or silence, or an end.
+cat >"$directory/fake.py" <<'EOS'
+import socket, sys
+path, line = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+clients = []
+while True:
+    clients.append(listener.accept()[0])
+    if line == "end":
+        clients.pop().close()
+    else:
+        clients[-1].sendall(line.encode())
+EOS
+probe_fake() {
+  rm -f "$directory/fake"
+  python3 "$directory/fake.py" "$directory/fake" "$1" &
+  until [ -S "$directory/fake" ]; do kill -0 $! || break; done
+  probe_with "RUMP_SERVER=unix://$directory/fake" "RUMPHIJACK_RETRYCONNECT=inftime"
+  kill $!
+}
+probe_fake "SSH-2.0-OpenSSH_9.2
+"
+expect_down "what listens there is not a rump_server"
+probe_fake end
+expect_down "what listens there is not a rump_server"
+probe_fake "RUMPSP-1.0-Linux-6.1/x86_64
+"
+expect_down "its protocol version is another one"
+
 # Sockets that are not to be hijacked are the host's.
 probe_with "RUMPHIJACK=socket=all:noinet:nolocal"
 [ "$(cat "$directory/out")" = "0 0" ] || fail "sockets of the host do not work"
