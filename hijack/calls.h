@@ -74,6 +74,11 @@ Outcome CallOpenat(const Args& args);
 Outcome CallPrctl(const Args& args);
 Outcome CallSeccomp(const Args& args);
 
+// calls_process.cc: what makes processes, and programs of them.
+Outcome CallClone(const Args& args);
+Outcome CallExecve(const Args& args);
+Outcome CallExecveat(const Args& args);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_CALLS_H_

@@ -43,6 +43,12 @@ long TakeDatagram(const HijackedFd& hijacked, msghdr* msg, int flags, int look, 
   return *queued ? RequestReceive(hijacked, msg, flags) : r;
 }
 
+// The server has closed its end.
+long ReceiveAtEnd(const HijackedFd& hijacked, msghdr* msg, int flags) {
+  const long r = RequestReceive(hijacked, msg, flags);
+  return AfterLoss(r == -EAGAIN ? -ENOTCONN : r);
+}
+
 // The server keeps one byte on its end while the queue holds something: that byte is what to wait
 // for, in host calls that keep their signals, timeouts and cancellation.
 long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
@@ -52,7 +58,7 @@ long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
     bool queued;
     long r = TakeDatagram(hijacked, msg, flags, look, &queued);
     if (queued) {
-      if (r != -EAGAIN) return r;
+      if (r != -EAGAIN) return AfterLoss(r);
       // Somebody else got the datagram: the byte is stale, and a peek must not find it again.
       look = 0;
       continue;
@@ -62,7 +68,7 @@ long ReceiveDatagram(const HijackedFd& hijacked, msghdr* msg, int flags) {
       r = RawSyscall(SYS_recvfrom, hijacked.fd, &byte, 1, MSG_PEEK, nullptr, nullptr);
       if (r > 0) continue;
     }
-    return r == 0 ? -ENOTCONN : r;
+    return r == 0 || r == -ECONNRESET ? ReceiveAtEnd(hijacked, msg, flags) : r;
   }
 }
 

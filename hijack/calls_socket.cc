@@ -72,22 +72,31 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   return r;
 }
 
-bool IsListener(HijackedFd* hijacked) {
-  if (hijacked->kind == FdKind::kListener) return true;
-  // Another process that shares the socket may have made it one.
+// 0 if `hijacked` listens, or why accept(2) cannot be.
+long CheckListener(const HijackedFd& hijacked) {
   int listens = 0;
   socklen_t len = sizeof listens;
-  const long r = hijacked->Request(SYS_getsockopt,
-                                   {SOL_SOCKET, SO_ACCEPTCONN, ToSlot(&listens), ToSlot(&len)});
-  if (r < 0 || listens == 0) return false;
-  Remember(hijacked->fd, FdKind::kListener);
-  return true;
+  const long r =
+      hijacked.Request(SYS_getsockopt, {SOL_SOCKET, SO_ACCEPTCONN, ToSlot(&listens), ToSlot(&len)});
+  if (r < 0) return AfterLoss(r);
+  if (listens == 0) return -EINVAL;
+  Remember(hijacked.fd, FdKind::kListener);
+  return 0;
+}
+
+// What accept(2) returns at the end of a listener: it was shut down, or its server is gone.
+long EndOfListener(const HijackedFd& listener) {
+  const long error = CheckListener(listener);
+  return error != 0 ? error : -EINVAL;
 }
 
 long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags) {
   if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return -EINVAL;
   if (listener->kind == FdKind::kDatagram) return -EOPNOTSUPP;
-  if (!IsListener(listener)) return -EINVAL;
+  if (listener->kind != FdKind::kListener) {
+    // Another process that shares the socket may have made it one.
+    if (const long error = CheckListener(*listener); error != 0) return error;
+  }
   AcceptRecord record;
   iovec iov = {&record, sizeof record};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -97,8 +106,8 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
   msg.msg_control = control;
   msg.msg_controllen = sizeof control;
   const long r = RawSyscall(SYS_recvmsg, listener->fd, &msg, MSG_CMSG_CLOEXEC);
+  if (r == 0 || r == -ECONNRESET) return EndOfListener(*listener);
   if (r < 0) return r;
-  if (r == 0) return -EINVAL;
   const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
   if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return -EMFILE;
   int fd;

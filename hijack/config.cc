@@ -145,7 +145,6 @@ bool ParseHijackConfig(std::string_view text, HijackConfig* config, char* error,
   *config = {};
   TextWriter message(std::span<char>(error, error_size > 0 ? error_size - 1 : 0));
   bool socket_given = false;
-  bool path_given = false;
   bool more = !text.empty();
   while (more) {
     more = IndexOf(text, ',') < text.size();
@@ -155,11 +154,20 @@ bool ParseHijackConfig(std::string_view text, HijackConfig* config, char* error,
       return false;
     }
     socket_given |= key->name == kSocket;
-    path_given |= key->name == kPath;
+    config->path_given |= key->name == kPath;
   }
   // Who names the sockets to hijack means those and nothing more.
-  if (socket_given && !path_given) config->path = {};
+  if (socket_given && !config->path_given) config->path = {};
   return true;
+}
+
+std::string_view UnsupportedKey(const HijackConfig& config) {
+  if (config.path_given) return "path";
+  if (!config.blanket.empty()) return "blanket";
+  if (config.vfs != 0) return "vfs";
+  if (config.sysctl) return "sysctl";
+  if (config.fdoff != 0) return "fdoff";
+  return {};
 }
 
 bool HijacksDomain(const HijackConfig& config, int domain) {

@@ -10,7 +10,7 @@
 //   fdoff=256                 lowest number of a hijacked descriptor, 1 to 65536
 //
 // Without a socket key socket=all:nolocal holds, and path=/rump unless another path is given.
-// Of a key that stands twice the last counts.
+// Of a key that stands twice the last counts. Only sockets are hijacked as yet: UnsupportedKey().
 #ifndef HIJACK_CONFIG_H_
 #define HIJACK_CONFIG_H_
 
@@ -42,6 +42,7 @@ struct HijackConfig {
   uint32_t vfs = 0;                                // bits of VfsCalls
   bool sysctl = false;
   uint32_t fdoff = 0;  // 0: not given
+  bool path_given = false;
 };
 
 // Reads `text`, the value of RUMPHIJACK, empty if it is not set. The views of *config point into
@@ -49,6 +50,10 @@ struct HijackConfig {
 // *config is unspecified then.
 // Allocates nothing and calls nothing in libc but memcpy(3) and memcmp(3).
 bool ParseHijackConfig(std::string_view text, HijackConfig* config, char* error, size_t error_size);
+
+// The first key that asks for something that is not hijacked, empty if none does. A default asks
+// for nothing, nor does a value that switches off.
+std::string_view UnsupportedKey(const HijackConfig& config);
 
 // Whether sockets of `domain` (AF_INET, AF_INET6, AF_UNIX; false for any other) are hijacked.
 bool HijacksDomain(const HijackConfig& config, int domain);

@@ -4,22 +4,26 @@
 #include <stddef.h>
 #include <sys/syscall.h>
 
+#include "protocol/text.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
 
+namespace {
+constinit std::string_view program_name;
+}  // namespace
+
+void SetProgramName(std::string_view name) { program_name = name; }
+
 void Complain(std::initializer_list<std::string_view> parts) {
   char line[1024];
-  size_t used = 0;
-  const auto append = [&](std::string_view part) {
-    for (const char c : part) {
-      if (used < sizeof line - 1) line[used++] = c;
-    }
-  };
-  append("rumphijack: ");
-  for (const std::string_view part : parts) append(part);
-  line[used++] = '\n';
-  client::RawSyscall(SYS_write, 2, line, used);
+  TextWriter text(std::span<char>(line, sizeof line - 1));
+  text << "rumphijack: " << program_name << "["
+       << static_cast<uint32_t>(client::RawSyscall(SYS_getpid)) << "]: ";
+  for (const std::string_view part : parts) text << part;
+  const size_t size = text.size();
+  line[size] = '\n';
+  client::RawSyscall(SYS_write, 2, line, size + 1);
 }
 
 std::string_view DescribeErrno(int error) {
@@ -42,6 +46,8 @@ std::string_view DescribeErrno(int error) {
     case EMFILE:
     case ENFILE:
       return "no file descriptor left";
+    case ETIMEDOUT:
+      return "what listens there does not answer";
     case EOPNOTSUPP:
       return "it cannot pass file descriptors";
     default:

@@ -7,8 +7,11 @@
 
 namespace rump::hijack {
 
-// Writes "rumphijack: ", the parts and a newline to descriptor 2 with one system call; what exceeds
-// 1 KiB is cut.
+// The name for Complain's lines; stays the caller's.
+void SetProgramName(std::string_view name);
+
+// Writes "rumphijack: NAME[PID]: ", the parts and a newline to descriptor 2 with one system call;
+// what exceeds 1 KiB is cut.
 void Complain(std::initializer_list<std::string_view> parts);
 
 // Words for the errors that connecting to a server ends with, such as "connection refused".

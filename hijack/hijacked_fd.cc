@@ -8,6 +8,7 @@
 
 #include <atomic>
 
+#include "hijack/clock.h"
 #include "hijack/object_id.h"
 #include "hijack/outcome.h"
 #include "hijack/process_page.h"
@@ -104,6 +105,12 @@ StreamState Settle(HijackedFd* hijacked) {
   const long r =
       hijacked->Request(SYS_getsockopt, {IPPROTO_TCP, TCP_INFO, ToSlot(&state), ToSlot(&len)});
   return r == 0 && state == TCP_SYN_SENT ? StreamState::kConnecting : StreamState::kUnconnected;
+}
+
+long AfterLoss(long result) {
+  constexpr long kPause = 100;  // milliseconds
+  if (result == -ENOTCONN) Sleep(kPause);
+  return result;
 }
 
 void BecomeConnected(HijackedFd* hijacked) {

@@ -39,6 +39,10 @@ enum class StreamState { kUnconnected, kConnecting, kConnected };
 // since connect(2) returned. When it has, it becomes kConnected here too.
 StreamState Settle(HijackedFd* hijacked);
 
+// Returns `result`, but pauses before if it is ENOTCONN: poll(2) says of a socket without its
+// server that it is readable, for ever, and servers try again and again.
+long AfterLoss(long result);
+
 // `hijacked` has become a connected stream.
 void BecomeConnected(HijackedFd* hijacked);
 

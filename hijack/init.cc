@@ -9,8 +9,10 @@
 #include "hijack/calls.h"
 #include "hijack/config.h"
 #include "hijack/diagnostic.h"
+#include "hijack/exec_environment.h"
 #include "hijack/process_page.h"
 #include "hijack/real.h"
+#include "hijack/retry_policy.h"
 #include "hijack/rewriting.h"
 #include "hijack/session.h"
 #include "protocol/text.h"
@@ -27,6 +29,17 @@ std::string_view Environment(char** environment, std::string_view name) {
   for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
     std::string_view text(*entry);
     if (Skip(&text, name) && Skip(&text, "=")) return text;
+  }
+  return {};
+}
+
+// Takes an entry out of the environment, and returns its value, empty if it is not there.
+std::string_view TakeOut(char** environment, std::string_view name_and_equals) {
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    std::string_view text(*environment);
+    if (!Skip(&text, name_and_equals)) continue;
+    for (; *environment != nullptr; ++environment) environment[0] = environment[1];
+    return text;
   }
   return {};
 }
@@ -67,6 +80,34 @@ std::string_view CommandName(char** argv) {
   return {copy, length};
 }
 
+RetryPolicy ReadRetryPolicy(char** environment) {
+  const std::string_view value = Environment(environment, "RUMPHIJACK_RETRYCONNECT");
+  RetryPolicy policy;
+  if (!ParseRetryPolicy(value, &policy)) {
+    Complain({"RUMPHIJACK_RETRYCONNECT: unknown value \"", value,
+              "\" (wanted: die, inftime, once or a number of seconds)"});
+    Exit(1);
+  }
+  return policy;
+}
+
+// What has to be known before the program changes its environment.
+void PrepareExec(char** environment, const ServerAddress& server) {
+  const std::string_view follow = Environment(environment, "RUMPHIJACK_FOLLOW");
+  if (!follow.empty() && follow != "yes" && follow != "no") {
+    Complain({"RUMPHIJACK_FOLLOW: unknown value \"", follow, "\" (wanted: yes or no)"});
+    Exit(1);
+  }
+  char url[128];
+  size_t length = 0;
+  if (!server.url.empty() && server.url_error == UrlError::kNone) {
+    length = FormatUrl(server.endpoint, url, sizeof url);
+  }
+  if (ConfigureExec(environment, {url, length}, follow == "yes")) return;
+  Complain({"RUMPHIJACK_FOLLOW: LD_PRELOAD and the variables of rump are too long to be kept"});
+  Exit(1);
+}
+
 enum class Entry { kAuto, kRewrite, kSymbols };
 
 bool ParseEntry(std::string_view text, Entry* entry) {
@@ -102,10 +143,17 @@ void EnterByRewriting(Entry entry, bool verbose) {
 
 [[gnu::constructor]] void Initialise(int, char** argv, char** environment) {
   ResolveRealFunctions();
+  const std::string_view command = CommandName(argv);
+  SetProgramName(command);
   HijackConfig config;
   char error[256];
   if (!ParseHijackConfig(Environment(environment, "RUMPHIJACK"), &config, error, sizeof error)) {
     Complain({error});
+    Exit(1);
+  }
+  if (const std::string_view key = UnsupportedKey(config); !key.empty()) {
+    Complain(
+        {"RUMPHIJACK: ", key, "= is not supported yet: only sockets are hijacked; leave it out"});
     Exit(1);
   }
   const std::string_view entry_name = Environment(environment, "RUMPHIJACK_ENTRY");
@@ -119,8 +167,11 @@ void EnterByRewriting(Entry entry, bool verbose) {
     Complain({"no memory at the start of the program"});
     Exit(1);
   }
-  session.Configure(ReadServerAddress(Environment(environment, "RUMP_SERVER")), CommandName(argv));
+  const ServerAddress* const server = ReadServerAddress(Environment(environment, "RUMP_SERVER"));
+  session.Configure(server, command, ReadRetryPolicy(environment));
+  PrepareExec(environment, *server);
   ConfigureSockets(config);
+  session.Adopt(TakeOut(environment, kInheritedVariable));
   const bool verbose = !Environment(environment, "RUMPHIJACK_VERBOSE").empty();
   if (entry != Entry::kSymbols) {
     EnterByRewriting(entry, verbose);

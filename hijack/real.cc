@@ -28,8 +28,11 @@ R EarlyCall(long number, auto... slots) {
   return LibcResult<R>(client::RawSyscall(number, slots...));
 }
 
-// fork is more than a system call: only libc's own keeps libc usable in the child.
-pid_t EarlyFork() { return reinterpret_cast<pid_t (*)()>(dlsym(RTLD_NEXT, "fork"))(); }
+// What is more than a system call: only libc's own does all of it.
+template <typename F>
+F Early(const char* name) {
+  return reinterpret_cast<F>(dlsym(RTLD_NEXT, name));
+}
 
 }  // namespace
 
@@ -38,7 +41,19 @@ constinit RealFunctions real = {
   [] parameters -> type { return EarlyCall<type>(number, __VA_ARGS__); },
 #include "hijack/entries.inc"
 #undef ENTRY
-    EarlyFork,
+    [] { return Early<pid_t (*)()>("fork")(); },
+    [] { return EarlyCall<pid_t>(SYS_fork); },
+    // More than system calls, too.
+    [](const char* file, char* const* argv, char* const* environment) {
+      return Early<int (*)(const char*, char* const*, char* const*)>("execvpe")(file, argv,
+                                                                                environment);
+    },
+    [](int fd, char* const* argv, char* const* environment) {
+      return Early<int (*)(int, char* const*, char* const*)>("fexecve")(fd, argv, environment);
+    },
+    [](auto... arguments) { return Early<PosixSpawn*>("posix_spawn")(arguments...); },
+    [](auto... arguments) { return Early<PosixSpawn*>("posix_spawnp")(arguments...); },
+    nullptr,
     nullptr,
 };
 
@@ -57,6 +72,12 @@ void ResolveRealFunctions() {
 #undef ENTRY
   resolve(&real.fork, "fork");
   resolve(&rumphijack_real_syscall, "syscall");
+  resolve(&real.plain_fork, "_Fork");
+  resolve(&real.execvpe, "execvpe");
+  resolve(&real.fexecve, "fexecve");
+  resolve(&real.posix_spawn, "posix_spawn");
+  resolve(&real.posix_spawnp, "posix_spawnp");
+  real.environ = static_cast<char***>(dlsym(RTLD_DEFAULT, "environ"));
   resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 

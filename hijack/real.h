@@ -2,6 +2,7 @@
 #ifndef HIJACK_REAL_H_
 #define HIJACK_REAL_H_
 
+#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -9,11 +10,21 @@
 
 namespace rump::hijack {
 
+using PosixSpawn = int(pid_t* pid, const char* program, const posix_spawn_file_actions_t* actions,
+                       const posix_spawnattr_t* attributes, char* const* argv,
+                       char* const* environment);
+
 struct RealFunctions {
 #define ENTRY(gate, type, name, number, parameters, ...) type(*name) parameters;
 #include "hijack/entries.inc"
 #undef ENTRY
   pid_t (*fork)();
+  pid_t (*plain_fork)();  // _Fork(3)
+  int (*execvpe)(const char* file, char* const* argv, char* const* environment);
+  int (*fexecve)(int fd, char* const* argv, char* const* environment);
+  PosixSpawn* posix_spawn;
+  PosixSpawn* posix_spawnp;
+  char*** environ;  // the program's variable
   // pthread_setcanceltype(3), or nullptr before it is known.
   int (*set_cancel_type)(int type, int* old_type);
 };

@@ -4,12 +4,16 @@
 #include <fcntl.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+#include <span>
+
+#include "hijack/clock.h"
 #include "hijack/diagnostic.h"
 #include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
-#include "hijack/real.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/interruption.h"
+#include "protocol/text.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
@@ -18,6 +22,13 @@ namespace rump::hijack {
 constinit Session session;
 
 namespace {
+
+// How long a new socket waits from one try to connect again to the next, in milliseconds.
+constexpr long kFirstPause = 10;
+constexpr long kLongestPause = 1000;
+// How often a thread looks whether the others have left a lost connection, which takes them a
+// moment. A child on this memory that was killed in a call never does.
+constexpr int kMaxLooks = 10'000;
 
 // Counts a use of the connection, which then is not replaced.
 class UseCount {
@@ -30,24 +41,62 @@ class UseCount {
 
 }  // namespace
 
-void Session::Configure(const ServerAddress* server, std::string_view command) {
+void Session::Configure(const ServerAddress* server, std::string_view command,
+                        const RetryPolicy& retry) {
   server_ = server;
   command_ = command;
+  retry_ = retry;
 }
 
 bool Session::connected() const { return process_page().connected && connection_.open(); }
 
-long Session::Issue(client::Call* call) {
-  // Between the look and the use another thread may lose the connection, and a third replace it.
+bool Session::execs() const {
+  return exec_thread_.load(std::memory_order_relaxed) == client::ThreadPointer();
+}
+
+long Session::TryIssue(client::Call* call) {
+  // Between the look and the use another thread may lose the connection, and a third replace it. A
+  // call that meets the loss is made again: what the lost server has done of it is lost as well.
   constexpr int kAttempts = 3;
+  if (execs()) return -ENOTCONN;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (!connected()) {
       if (const long error = Connect(); error != 0) return error;
     }
     const UseCount use;
-    if (connected()) return connection_.Issue(call) == 0 ? 0 : -ENETDOWN;
+    if (connected() && connection_.Issue(call) == 0) return 0;
   }
+  return -ENOTCONN;
+}
+
+long Session::Issue(client::Call* call) {
+  const long error = TryIssue(call);
+  if (error == 0) return 0;
+  ComplainOnce(static_cast<int>(-error));
   return -ENETDOWN;
+}
+
+bool Session::Retries() const {
+  if (!lost_.load(std::memory_order_relaxed) || retry_.never()) return false;
+  return retry_.kind == RetryPolicy::Kind::kForever || retry_.kind == RetryPolicy::Kind::kSeconds;
+}
+
+long Session::IssuePatiently(client::Call* call, client::SignalSet mask) {
+  long error = TryIssue(call);
+  if (error == 0 || !Retries()) return error;
+  Complain({"the connection to the server at ", server_->url, " is lost: reconnecting"});
+  const int64_t start = Now();
+  for (long pause = kFirstPause; Retries(); pause = std::min(2 * pause, kLongestPause)) {
+    if (retry_.kind == RetryPolicy::Kind::kSeconds && Now() - start >= retry_.seconds) return error;
+    client::SetSignalMask(mask);
+    Sleep(pause);
+    client::SetSignalMask(client::kAllSignals);
+    error = TryIssue(call);
+    if (error != 0 && error != -EOPNOTSUPP) continue;
+    if (error == 0) Complain({"connected again to the server at ", server_->url});
+    return error;
+  }
+  return TryIssue(call);
 }
 
 long Session::Request(int fd, uint64_t object, uint32_t number,
@@ -57,15 +106,17 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
   call.number = number;
   call.args[call.nargs++] = object;
   for (const uint64_t argument : arguments) call.args[call.nargs++] = argument;
-  if (const long error = Issue(&call); error != 0) return error;
+  if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
   if (call.error == EBADF && fd >= 0) {
     client::Call proof;
     proof.number = kSysHostProve;
     proof.args[proof.nargs++] = object;
     proof.send_fd = fd;
-    if (const long error = Issue(&proof); error != 0) return error;
+    if (const long error = TryIssue(&proof); error != 0) return Unreachable(error);
+    // One of another server, most likely of one that is gone.
+    if (proof.error == EBADF) return -ENOTCONN;
     if (proof.error != 0) return -proof.error;
-    if (const long error = Issue(&call); error != 0) return error;
+    if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
   }
   return call.error != 0 ? -call.error : static_cast<long>(call.retval[0]);
 }
@@ -79,7 +130,10 @@ long Session::NewSocket(int domain, int type, int protocol) {
   call.args[1] = static_cast<uint64_t>(type);
   call.args[2] = static_cast<uint64_t>(protocol);
   call.wants_fd = true;
-  if (const long error = Issue(&call); error != 0) return error;
+  if (const long error = IssuePatiently(&call, block.before()); error != 0) {
+    ComplainOnce(static_cast<int>(-error));
+    return -ENETDOWN;
+  }
   if (call.error != 0) return -call.error;
   if (call.received_fd >= 0) return call.received_fd;
   // The kernel drops a descriptor that the process has no room for.
@@ -90,9 +144,9 @@ long Session::NewSocket(int domain, int type, int protocol) {
   return -EMFILE;
 }
 
-long Session::Fork() {
-  if (!connected() || !OwnMemory()) {
-    const long pid = KernelResult(real.fork());
+long Session::ForkBy(const Forker& forker) {
+  if (!CanHandOn()) {
+    const long pid = forker.fork(forker.arg);
     if (pid == 0) OwnMemory();
     return pid;
   }
@@ -104,8 +158,9 @@ long Session::Fork() {
   {
     const UseCount use;
     copied = connection_.Prefork(&cookie) == 0;
+    if (!copied && !connection_.open()) NoteLoss();
   }
-  const long pid = KernelResult(real.fork());
+  const long pid = forker.fork(forker.arg);
   // While it cannot be a child on this memory that asks first.
   if (pid == 0) OwnMemory();
   if (!copied) return pid;
@@ -127,21 +182,82 @@ long Session::Fork() {
   return pid;
 }
 
+void Session::NoteLoss() {
+  lost_.store(true, std::memory_order_relaxed);
+  if (retry_.kind != RetryPolicy::Kind::kDie) return;
+  Complain({"the connection to the server at ", server_->url, " is lost: exiting"});
+  for (;;) client::RawSyscall(SYS_exit_group, 1);
+}
+
+long Session::Unreachable(long error) {
+  if (retry_.kind == RetryPolicy::Kind::kDie) NoteLoss();
+  ComplainOnce(static_cast<int>(-error));
+  return -ENOTCONN;
+}
+
+bool Session::CanHandOn() const { return connected() && OwnMemory() && !execs(); }
+
+bool Session::HandOn(char* inherited) {
+  if (!CanHandOn()) return false;
+  process_page().calls.fetch_add(1, std::memory_order_acq_rel);
+  if (!connection_.Suspend()) {
+    process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  exec_thread_.store(client::ThreadPointer(), std::memory_order_relaxed);
+  const client::Connection::Inheritance state = connection_.inheritance();
+  TextWriter text(std::span<char>(inherited, kInheritedSize - 1));
+  text << static_cast<uint32_t>(client::RawSyscall(SYS_getpid)) << ","
+       << static_cast<uint32_t>(state.fd) << "," << state.extensions << ","
+       << uint32_t{state.linux_abi};
+  inherited[text.size()] = '\0';
+  connection_.SetCloseOnExec(false);
+  return true;
+}
+
+void Session::TakeBack() {
+  connection_.SetCloseOnExec(true);
+  connection_.Resume();
+  exec_thread_.store(nullptr, std::memory_order_relaxed);
+  process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+void Session::Adopt(std::string_view inherited) {
+  uint32_t numbers[4];
+  for (uint32_t& number : numbers) {
+    if (!ParseDecimal(TakeUntil(&inherited, ','), UINT32_MAX, &number)) return;
+  }
+  const auto [pid, fd, extensions, linux_abi] = numbers;
+  if (!inherited.empty() || client::RawSyscall(SYS_getpid) != pid) return;
+  const client::SignalBlock block;
+  if (connection_.Adopt({static_cast<int>(fd), extensions, linux_abi != 0}) != 0) return;
+  if (connection_.Exec(command_) != 0) {
+    connection_.Abandon();
+    return NoteLoss();
+  }
+  process_page().connected = true;
+}
+
 long Session::Connect() {
   ProcessPage& page = process_page();
   const client::FutexLockGuard guard(&page.connect_lock);
   if (connected()) return 0;
-  // A lost connection that calls of other threads still hang on cannot be replaced yet.
-  if (page.connected && page.calls.load(std::memory_order_acquire) != 0) return -ENETDOWN;
+  if (page.connected) NoteLoss();
+  // Calls of other threads still hang on a lost connection, but not for long.
+  for (int look = 0; page.connected && page.calls.load(std::memory_order_acquire) != 0; ++look) {
+    if (look == kMaxLooks) return -ENOTCONN;
+    client::RawSyscall(SYS_sched_yield);
+  }
   page.connected = false;
   connection_.Abandon();
+  if (lost_.load(std::memory_order_relaxed) && retry_.never()) return -ENOTCONN;
   const long error = ConnectAs(command_);
   if (error != 0) {
     connection_.Abandon();
-    ComplainOnce(static_cast<int>(-error));
-    return -ENETDOWN;
+    return error;
   }
   page.connected = true;
+  lost_.store(false, std::memory_order_relaxed);
   return 0;
 }
 
@@ -172,6 +288,9 @@ void Session::ComplainOnce(int error) {
   } else if (!server_->endpoint.is_unix()) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": sockets cannot be passed over TCP; use a unix:// URL"});
+  } else if (error == ENOTCONN) {
+    Complain({"no network: the connection to the server at ", server_->url,
+              " is lost; with RUMPHIJACK_RETRYCONNECT=once new sockets connect again"});
   } else if (error == EOPNOTSUPP) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": the server does not offer the extension hostfd; start a rump_server without "

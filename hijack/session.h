@@ -9,8 +9,10 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "hijack/retry_policy.h"
 #include "protocol/url.h"
 #include "rumpclient/core/connection.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 
@@ -29,29 +31,54 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Once, before anything else; both stay the caller's. `command` is the process's name in the
-  // server.
-  void Configure(const ServerAddress* server, std::string_view command);
+  // Once, before anything else; the first two stay the caller's. `command` is the process's name in
+  // the server.
+  void Configure(const ServerAddress* server, std::string_view command, const RetryPolicy& retry);
 
   // Whether this process has a connection; false in the child of a fork that has not made its own.
   bool connected() const;
 
-  // Makes `call`, over a new connection if there is none. 0: the call's own outcome is in *call.
-  // -ENETDOWN: no connection (the first time, a line on stderr says why). Signals are to be
-  // blocked.
+  // Makes `call`, over a new connection if there is none, or if the one that there was is lost and
+  // the retry policy allows another. 0: the call's own outcome is in *call. -ENETDOWN: no
+  // connection (the first time, a line on stderr says why). Signals are to be blocked.
   long Issue(client::Call* call);
 
   // Makes call `number` on `object`, whose end in this process is `fd` (-1: not to be proved), with
   // `arguments` behind the object. Proves that the process holds the object if the server asks for
-  // that. The call's value, or -errno.
+  // that. The call's value, or -errno; -ENOTCONN if the object's server is gone.
   long Request(int fd, uint64_t object, uint32_t number,
                std::initializer_list<uint64_t> arguments = {});
 
-  // host_socket(2): the new descriptor, close-on-exec, or -errno.
+  // host_socket(2): the new descriptor, close-on-exec, or -errno. Where the server is lost, it
+  // waits for a new one as long as the retry policy says; signals are let in then.
   long NewSocket(int domain, int type, int protocol);
 
-  // fork(2), of the process in the server too if there is one. -errno as the kernel gives it.
-  long Fork();
+  // Calls `fork`, which has the outcomes of fork(2) as the kernel gives them, and forks the process
+  // in the server too if there is one.
+  template <typename F>
+  long Fork(const F& fork) {
+    return ForkBy({[](const void* f) { return (*static_cast<const F*>(f))(); }, &fork});
+  }
+
+  // Whether an exec of this thread's process could keep the process in the server.
+  bool CanHandOn() const;
+  // Calls `exec`, which returns only if it fails, with what Adopt has to be told in the next
+  // program, so that this keeps the process in the server; with "" if !`keep` or there is none.
+  template <typename F>
+  long Exec(bool keep, const F& exec) {
+    const client::SignalBlock block;
+    char inherited[kInheritedSize] = "";
+    const bool handed_on = keep && HandOn(inherited);
+    // The next program starts with the mask that it finds.
+    client::SetSignalMask(block.before());
+    const long result = exec(static_cast<const char*>(inherited));
+    client::SetSignalMask(client::kAllSignals);
+    if (handed_on) TakeBack();
+    return result;
+  }
+  // Takes over the connection that an exec has left open, at load. Nothing happens if `inherited`
+  // is not of this process.
+  void Adopt(std::string_view inherited);
 
   // Whether `fd` is the connection's own, which the program does not know of.
   bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
@@ -62,15 +89,39 @@ class Session {
   long MoveFd();
 
  private:
+  static constexpr size_t kInheritedSize = 48;
+  bool HandOn(char* inherited);
+  void TakeBack();
+
+  struct Forker {
+    long (*fork)(const void* arg);
+    const void* arg;
+  };
+  long ForkBy(const Forker& forker);
+  bool execs() const;
+  // As Issue, but in silence and with the -errno of why there is no connection; -ENOTCONN: it is
+  // lost, and there shall be no other.
+  long TryIssue(client::Call* call);
+  long IssuePatiently(client::Call* call, client::SignalSet mask);
+  bool Retries() const;
   long Connect();
   long ConnectAs(std::string_view command);
   long Open(const client::Interruption* interruption = nullptr);
+  void NoteLoss();
+  // The server of an object cannot be reached: its calls' outcome.
+  long Unreachable(long error);
   void ComplainOnce(int error);
 
   const ServerAddress* server_ = nullptr;
   std::string_view command_;
+  RetryPolicy retry_;
   client::Connection connection_;
+  // Outside of the process's page: the children of forks know it as well.
+  std::atomic<bool> lost_{false};
   std::atomic<bool> complained_{false};
+  // The thread that execs: between two frames the connection is its alone, and not even its signal
+  // handlers may use it.
+  std::atomic<const void*> exec_thread_{nullptr};
 };
 
 // The process's one.

@@ -109,9 +109,6 @@ bool LibcLeadsBack() {
 #include "hijack/entries.inc"
 #undef ENTRY
 
-extern "C" [[gnu::visibility("default")]] pid_t Hijacked_fork() asm("fork");
-pid_t Hijacked_fork() { return LibcResult<pid_t>(session.Fork()); }
-
 // For syscall.S: the calls that the library takes.
 extern "C" [[gnu::visibility("hidden")]] long rumphijack_syscall(long number, long a, long b,
                                                                  long c, long d, long e, long f) {

@@ -2,7 +2,7 @@
 
 load("//tools:not_sanitized.bzl", "not_sanitized")
 
-def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbols_too = True):
+def behavior_test(name, srcs, deps = [], data = [], size = "small", sanitized = True, symbols_too = True):
     """Makes the tests of one program: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
@@ -11,6 +11,7 @@ def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbo
       name: prefix of the tests.
       srcs: GoogleTest sources.
       deps: further dependencies.
+      data: further files that it needs.
       size: of the tests.
       sanitized: False for what cannot run under a sanitizer.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
@@ -38,7 +39,7 @@ def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbo
         size = size,
         srcs = ["run_native.sh"],
         args = ["$(location :%s)" % name],
-        data = [
+        data = data + [
             ":" + name,
             "//tests:private_network.sh",
         ],
@@ -55,7 +56,7 @@ def behavior_test(name, srcs, deps = [], size = "small", sanitized = True, symbo
                 "$(location :%s)" % name,
                 entry,
             ],
-            data = [
+            data = data + [
                 ":" + name,
                 "//hijack:librumphijack.so",
                 "//sp_server:rump_server",

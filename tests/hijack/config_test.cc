@@ -93,6 +93,17 @@ TEST(HijackConfigTest, EveryKey) {
   EXPECT_EQ(Parse("vfs=getvfsstat:fhcalls:nogetvfsstat").vfs, kVfsFhcalls);
 }
 
+TEST(HijackConfigTest, WhatIsNotHijackedIsNamed) {
+  for (const std::string_view text : {"", "socket=all", "sysctl=no", "vfs=all:noall"}) {
+    EXPECT_EQ(UnsupportedKey(Parse(text)), "") << text;
+  }
+  EXPECT_EQ(UnsupportedKey(Parse("socket=inet,path=/rump")), "path");
+  EXPECT_EQ(UnsupportedKey(Parse("blanket=/a")), "blanket");
+  EXPECT_EQ(UnsupportedKey(Parse("vfs=fhcalls")), "vfs");
+  EXPECT_EQ(UnsupportedKey(Parse("sysctl=yes")), "sysctl");
+  EXPECT_EQ(UnsupportedKey(Parse("fdoff=256")), "fdoff");
+}
+
 TEST(HijackConfigTest, TheLastOfAKeyCounts) {
   EXPECT_EQ(DomainsOf("socket=inet,socket=inet6"), "inet6 ");
   EXPECT_FALSE(Parse("sysctl=yes,sysctl=no").sysctl);

@@ -46,6 +46,7 @@ run "$probe"
 expect "$server" 1
 run RUMPHIJACK_VERBOSE=1 "$probe"
 expect "$by_table" 2
+grep -qE '^rumphijack: socket_probe[a-z_]*\[[0-9]+\]: libc' "$directory/err" || fail "no name and process id"
 run RUMPHIJACK_VERBOSE=1 RUMPHIJACK_ENTRY=auto "$probe"
 expect "$by_table" 2
 run RUMPHIJACK_VERBOSE=1 RUMPHIJACK_ENTRY=rewrite "$probe"

@@ -91,6 +91,12 @@ Variables:
                       each perhaps after "no", between colons; socket=all:nolocal if not set
   RUMPHIJACK_ENTRY    how: rewrite (libc, in memory), symbols, or auto: rewrite where that is
                       possible; auto if not set
+  RUMPHIJACK_RETRYCONNECT
+                      what new sockets do when the server is lost: 0 (the default): they fail;
+                      once, inftime or a number of seconds: try to connect again; die: the
+                      program ends
+  RUMPHIJACK_FOLLOW   yes: programs that get an environment without these variables get them, too;
+                      no if not set
   RUMPHIJACK_VERBOSE  if not empty, programs say on stderr how they are hijacked
 )",
     .options = kOptions,
