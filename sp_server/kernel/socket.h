@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "protocol/errno.h"
 #include "sp_server/kernel/file.h"
@@ -39,6 +40,7 @@ struct Received {
   size_t length = 0;   // of the whole datagram; for streams, copied or thrown away (MSG_TRUNC)
   SocketAddress from;  // sender; len 0 for streams
   int flags = 0;       // MSG_TRUNC and kin
+  std::vector<std::byte> control = {};  // control messages, as recvmsg(2) has them
 };
 
 // As File: nothing blocks, EAGAIN means wait on waiters(). Errno values are those of the manual
@@ -75,6 +77,11 @@ class Socket : public File {
   // `to`: nullptr or len 0 for the connected peer. `flags`: MSG_* that matter to the socket itself.
   virtual Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to,
                               int flags) = 0;
+  // The same for sendmsg(2) with control messages, which most sockets have no use for.
+  virtual Result<size_t> SendMessage(std::span<const std::byte> data, const SocketAddress* to,
+                                     std::span<const std::byte> /*control*/, int flags) {
+    return Send(data, to, flags);
+  }
   virtual Result<Received> Receive(std::span<std::byte> buffer, int flags) = 0;
   virtual Errno Shutdown(int how) = 0;
   virtual Errno SetOption(int level, int name, std::span<const std::byte> value) = 0;

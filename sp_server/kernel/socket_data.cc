@@ -2,10 +2,13 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
@@ -46,6 +49,9 @@ struct MessageTail {
 static_assert(offsetof(ClientMsghdr, control_len) + sizeof(MessageTail) ==
               offsetof(mmsghdr, msg_len) + sizeof(uint32_t));
 
+// Bytes of the control messages that are sent with one datagram; Linux's net.core.optmem_max.
+constexpr uint64_t kMaxControl = 20480;
+
 // Messages of one sendmmsg(2) or recvmmsg(2); Linux ignores those beyond, too.
 constexpr uint64_t kMaxMessages = 1024;
 
@@ -72,7 +78,32 @@ SyscallTask SendMessage(CallContext& context, const FileArg& arg, uint64_t addr,
   Result<ClientBuffers> buffers =
       co_await ClientBuffers::FromIovecs(context, header.iov, header.iov_count);
   if (!buffers.ok()) co_return buffers.error() == Errno(EINVAL) ? Errno(EMSGSIZE) : buffers.error();
-  co_return co_await SendData(context, arg, *std::move(buffers), &to, flags);
+  if (header.control_len > kMaxControl) co_return Errno(ENOBUFS);
+  CallMemory memory(context.process());
+  if (!memory.Take(header.control_len)) co_return Errno(ENOBUFS);
+  std::vector<std::byte> control(header.control_len);
+  error = co_await CopyInBytes(context, header.control, control);
+  if (!error.ok()) co_return error;
+  co_return co_await SendData(context, arg, *std::move(buffers), &to, flags, control);
+}
+
+// Copies as much of the control messages out as there is room for, and says in the header how much.
+void CopyOutControl(CallContext& context, std::vector<std::byte> control, ClientMsghdr* header) {
+  size_t used = 0;
+  while (used < control.size()) {
+    cmsghdr message;
+    memcpy(&message, control.data() + used, sizeof message);
+    const size_t room = header->control_len - used;
+    if (message.cmsg_len > room) header->flags |= MSG_CTRUNC;
+    // As natively: one that does not fit is cut, but not its header.
+    if (room < sizeof message) break;
+    const size_t space = CMSG_ALIGN(message.cmsg_len);
+    message.cmsg_len = std::min(message.cmsg_len, room);
+    memcpy(control.data() + used, &message, sizeof message);
+    used += std::min(space, room);
+  }
+  if (used > 0) context.call().CopyOut(header->control, std::span(control).first(used));
+  header->control_len = used;
 }
 
 // recvmsg(2) with the header at `addr`; `header` is what the caller then copies out.
@@ -93,8 +124,8 @@ SyscallTask ReceiveMessage(CallContext& context, const FileArg& arg, uint64_t ad
                            from.first(std::min<size_t>(from.size(), header->name_len)));
     header->name_len = received.from.len;
   }
-  header->control_len = 0;
   header->flags = received.flags;
+  CopyOutControl(context, std::move(received.control), header);
   co_return *n;
 }
 
@@ -116,17 +147,21 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
     const size_t size = std::min<uint64_t>(buffers.left(), ScratchBuffer().size());
     Result<Received> r = socket.Receive(ScratchBuffer().first(size), flags & ~kCallFlags);
     // A peek that finds nothing has met a stale byte, which the client then takes.
-    if (arg.object != nullptr && !stream && (!peek || !r.ok())) arg.object->DatagramTaken();
+    // The error queue has no byte.
+    const bool taken = (!peek || !r.ok()) && (flags & MSG_ERRQUEUE) == 0;
+    if (arg.object != nullptr && !stream && taken) arg.object->DatagramTaken();
     if (r.ok()) {
-      buffers.Put(context, ScratchBuffer().first(r->copied));
-      if (received != nullptr) *received = *r;
+      const size_t copied = r->copied;
+      const size_t length = r->length;
+      buffers.Put(context, ScratchBuffer().first(copied));
+      if (received != nullptr) *received = std::move(*r);
       if (!stream) {
-        co_return uint64_t{(flags & MSG_TRUNC) != 0 ? r->length : r->copied};
+        co_return uint64_t{(flags & MSG_TRUNC) != 0 ? length : copied};
       }
       // What MSG_TRUNC threw away counts, but the scratch buffer has nothing of it: its bytes are
       // some other client's.
-      buffers.Pass(r->length - r->copied);
-      const bool more = (flags & MSG_WAITALL) != 0 && !peek && r->length > 0 && buffers.left() > 0;
+      buffers.Pass(length - copied);
+      const bool more = (flags & MSG_WAITALL) != 0 && !peek && length > 0 && buffers.left() > 0;
       if (!more) co_return buffers.passed();
       continue;
     }
@@ -140,7 +175,7 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
 }
 
 SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buffers,
-                     const SocketAddress* to, int flags) {
+                     const SocketAddress* to, int flags, std::span<const std::byte> control) {
   Socket& socket = *arg.file->AsSocket();
   const bool stream = socket.type() == SOCK_STREAM;
   const bool may_block = arg.may_block() && (flags & MSG_DONTWAIT) == 0;
@@ -157,7 +192,8 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
       const Errno copied = co_await buffers.Peek(context, chunk.bytes());
       if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
     }
-    const Result<size_t> n = socket.Send(chunk.bytes().subspan(sent), to, flags & ~kCallFlags);
+    const Result<size_t> n =
+        socket.SendMessage(chunk.bytes().subspan(sent), to, control, flags & ~kCallFlags);
     if (n.ok()) {
       sent += *n;
       buffers.Pass(*n);

@@ -13,9 +13,10 @@ namespace rump {
 SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers buffers, int flags,
                         Received* received);
 
-// Sends `buffers` to `to` (nullptr: the peer). Returns what send(2) does, with its SIGPIPE.
+// Sends `buffers` to `to` (nullptr: the peer) with control messages `control`. Returns what send(2)
+// does, with its SIGPIPE.
 SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buffers,
-                     const SocketAddress* to, int flags);
+                     const SocketAddress* to, int flags, std::span<const std::byte> control = {});
 
 }  // namespace rump
 

@@ -27,12 +27,16 @@ constexpr size_t kMaxDatagram4 = 65535 - IP_HLEN - UDP_HLEN;
 constexpr size_t kMaxDatagram6 = 65535 - UDP_HLEN;
 // What a queued datagram counts beside its bytes, about as Linux's.
 constexpr size_t kDatagramCost = 512;
+// Errors that wait for somebody to ask; more are dropped.
+constexpr size_t kMaxErrors = 64;
 
-// Whether a connected `pcb` may have sent a datagram with these ends.
-bool SentBy(const udp_pcb* pcb, const ip_addr_t& local, u16_t local_port, const ip_addr_t& remote,
-            u16_t remote_port) {
-  return (pcb->flags & UDP_FLAGS_CONNECTED) != 0 && pcb->local_port == local_port &&
-         pcb->remote_port == remote_port && ip_addr_cmp_zoneless(&pcb->remote_ip, &remote) &&
+// Whether `pcb` may have sent a datagram with these ends.
+bool SentBy(const udp_pcb* pcb, const ip_addr_t& local, u16_t local_port,
+            const InetAddress& remote) {
+  const bool to_peer =
+      (pcb->flags & UDP_FLAGS_CONNECTED) == 0 ||
+      (pcb->remote_port == remote.port && ip_addr_cmp_zoneless(&pcb->remote_ip, &remote.ip));
+  return to_peer && pcb->local_port == local_port &&
          (ip_addr_isany_val(pcb->local_ip) || ip_addr_cmp_zoneless(&pcb->local_ip, &local));
 }
 
@@ -69,7 +73,8 @@ void UdpSocket::OnReceived(void* arg, udp_pcb*, pbuf* packet, const ip_addr_t* f
     return;
   }
   self->received_cost_ += packet->tot_len + kDatagramCost;
-  self->received_.push_back({packet, {*from, port}});
+  self->received_.push_back(
+      {packet, {*from, port}, NoteArrival(self->options_, self->pcb_->local_port)});
   self->waiters().Notify(kReadable);
 }
 
@@ -103,16 +108,32 @@ void UdpSocket::OnIcmpError(const pbuf* packet, u16_t ip_header_length, bool v6)
   }
   if (ports + kPorts > length) return;
   const auto port = [&](size_t at) { return static_cast<u16_t>(bytes[at] << 8 | bytes[at + 1]); };
+  const DatagramError error = {.error = ECONNREFUSED,
+                               .type = bytes[0],
+                               .code = bytes[1],
+                               .to = {remote, port(ports + 2)},
+                               .offender = *ip_current_src_addr()};
   for (const udp_pcb* pcb = udp_pcbs; pcb != nullptr; pcb = pcb->next) {
-    if (pcb->recv != &OnReceived || !SentBy(pcb, local, port(ports), remote, port(ports + 2))) {
-      continue;
-    }
+    if (pcb->recv != &OnReceived || !SentBy(pcb, local, port(ports), error.to)) continue;
     auto* self = static_cast<UdpSocket*>(pcb->recv_arg);
     if (self->protocol_ != protocol) continue;
-    self->error_ = ECONNREFUSED;
+    const bool wants = self->WantsErrors();
+    // Unconnected sockets hear of it on request only.
+    if (!wants && !self->connected()) continue;
+    if (wants) self->QueueError(error);
+    self->error_ = error.error;
     self->waiters().Notify(kReadable | kWritable | POLLERR);
     return;
   }
+}
+
+bool UdpSocket::WantsErrors() const {
+  return options_.Flag(IPPROTO_IP, IP_RECVERR) ||
+         (domain() == AF_INET6 && options_.Flag(IPPROTO_IPV6, IPV6_RECVERR));
+}
+
+void UdpSocket::QueueError(const DatagramError& error) {
+  if (errors_.size() < kMaxErrors) errors_.push_back(error);
 }
 
 Result<InetAddress> UdpSocket::ParseDestination(const SocketAddress& address) const {
@@ -224,28 +245,43 @@ Result<SocketAddress> UdpSocket::PeerAddress() {
   return ToSocketAddress(domain(), {pcb_->remote_ip, pcb_->remote_port});
 }
 
+Result<InetAddress> UdpSocket::Destination(const SocketAddress* to) const {
+  if (to == nullptr || to->len == 0) {
+    if (!connected()) return Errno(EDESTADDRREQ);
+    return InetAddress{pcb_->remote_ip, pcb_->remote_port};
+  }
+  Result<InetAddress> parsed = ParseDestination(*to);
+  if (parsed.ok() && parsed->port == 0) return Errno(EINVAL);
+  return parsed;
+}
+
 Result<size_t> UdpSocket::Send(std::span<const std::byte> data, const SocketAddress* to,
                                int flags) {
+  return SendMessage(data, to, {}, flags);
+}
+
+Result<size_t> UdpSocket::SendMessage(std::span<const std::byte> data, const SocketAddress* to,
+                                      std::span<const std::byte> control, int flags) {
   if ((flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
   if ((shutdown_ & kShutWrite) != 0) return Errno(EPIPE);
   if (data.size() > kMaxDatagram6) return Errno(EMSGSIZE);
-  InetAddress remote;
-  if (to != nullptr && to->len > 0) {
-    Result<InetAddress> parsed = ParseDestination(*to);
-    if (!parsed.ok()) return parsed.error();
-    if (parsed->port == 0) return Errno(EINVAL);
-    remote = *parsed;
-  } else if (connected()) {
-    remote = {pcb_->remote_ip, pcb_->remote_port};
-  } else {
-    return Errno(EDESTADDRREQ);
-  }
+  const Result<InetAddress> destination = Destination(to);
+  if (!destination.ok()) return destination.error();
+  const InetAddress& remote = *destination;
+  const Result<SendControl> told = ParseSendControl(domain(), control);
+  if (!told.ok()) return told.error();
   const bool v6 = IP_IS_V6_VAL(remote.ip);
   // lwIP cannot fragment what does not fit the 16 bits of its own lengths, headers included.
   if (data.size() > (v6 ? kMaxDatagram6 - IP6_HLEN : kMaxDatagram4)) return Errno(EMSGSIZE);
   if (error_ != 0) return Errno(std::exchange(error_, 0));
   Result<ip_addr_t> source = SourceTo(remote.ip);
   if (!source.ok()) return source.error();
+  if (told->source && !ip_addr_isany_val(*told->source)) {
+    if (!stack_->IsLocal(*told->source) || IP_IS_V6_VAL(*told->source) != v6) {
+      return Errno(v6 ? EINVAL : ENETUNREACH);
+    }
+    source = *told->source;
+  }
   netif* route =
       v6 ? ip6_route(ip_2_ip6(&*source), ip_2_ip6(&remote.ip)) : ip4_route(ip_2_ip4(&remote.ip));
   if (route == nullptr) return Errno(ENETUNREACH);
@@ -258,10 +294,10 @@ Result<size_t> UdpSocket::Send(std::span<const std::byte> data, const SocketAddr
   pbuf* packet = pbuf_alloc(PBUF_TRANSPORT, static_cast<u16_t>(data.size()), PBUF_RAM);
   if (packet == nullptr) return Errno(ENOBUFS);
   if (!data.empty()) memcpy(packet->payload, data.data(), data.size());
-  pcb_->ttl = static_cast<u8_t>(v6 ? options_.Int(IPPROTO_IPV6, IPV6_UNICAST_HOPS)
-                                   : options_.Int(IPPROTO_IP, IP_TTL));
-  pcb_->tos = static_cast<u8_t>(v6 ? options_.Int(IPPROTO_IPV6, IPV6_TCLASS)
-                                   : options_.Int(IPPROTO_IP, IP_TOS));
+  pcb_->ttl = static_cast<u8_t>(told->ttl.value_or(
+      v6 ? options_.Int(IPPROTO_IPV6, IPV6_UNICAST_HOPS) : options_.Int(IPPROTO_IP, IP_TTL)));
+  pcb_->tos = static_cast<u8_t>(told->tos.value_or(v6 ? options_.Int(IPPROTO_IPV6, IPV6_TCLASS)
+                                                      : options_.Int(IPPROTO_IP, IP_TOS)));
   pcb_->chksum_len_tx = static_cast<u16_t>(options_.Int(IPPROTO_UDPLITE, kUdpLiteSendCoverage));
   const err_t error = udp_sendto_if_src(pcb_, packet, &remote.ip, remote.port, route, &*source);
   pbuf_free(packet);
@@ -270,9 +306,21 @@ Result<size_t> UdpSocket::Send(std::span<const std::byte> data, const SocketAddr
   return data.size();
 }
 
+Result<Received> UdpSocket::ReceiveError(bool peek) {
+  if (errors_.empty()) return Errno(EAGAIN);
+  Received result;
+  result.from = ToSocketAddress(domain(), errors_.front().to);
+  result.flags = MSG_ERRQUEUE;
+  result.control = DescribeError(domain(), errors_.front());
+  if (!peek) errors_.pop_front();
+  // What is told here is told once; the next one takes its place.
+  error_ = errors_.empty() ? 0 : errors_.front().error;
+  return result;
+}
+
 Result<Received> UdpSocket::Receive(std::span<std::byte> buffer, int flags) {
   if ((flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
-  if ((flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
+  if ((flags & MSG_ERRQUEUE) != 0) return ReceiveError((flags & MSG_PEEK) != 0);
   if (error_ != 0) return Errno(std::exchange(error_, 0));
   if (received_.empty()) {
     if ((shutdown_ & kShutRead) != 0) return Received{};
@@ -285,6 +333,7 @@ Result<Received> UdpSocket::Receive(std::span<std::byte> buffer, int flags) {
   pbuf_copy_partial(datagram.data, buffer.data(), static_cast<u16_t>(result.copied), 0);
   result.from = ToSocketAddress(domain(), datagram.from);
   if (result.copied < result.length) result.flags |= MSG_TRUNC;
+  result.control = DescribeArrival(options_, domain(), datagram.arrival);
   if ((flags & MSG_PEEK) == 0) {
     received_cost_ -= datagram.data->tot_len + kDatagramCost;
     pbuf_free(datagram.data);

@@ -9,6 +9,7 @@
 
 #include "lwip/udp.h"
 #include "sp_server/kernel/socket.h"
+#include "sp_server/net/datagram_control.h"
 #include "sp_server/net/inet_address.h"
 #include "sp_server/net/inet_options.h"
 #include "sp_server/net/net_stack.h"
@@ -36,6 +37,8 @@ class UdpSocket final : public Socket {
   Result<SocketAddress> LocalAddress() override;
   Result<SocketAddress> PeerAddress() override;
   Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to, int flags) override;
+  Result<size_t> SendMessage(std::span<const std::byte> data, const SocketAddress* to,
+                             std::span<const std::byte> control, int flags) override;
   Result<Received> Receive(std::span<std::byte> buffer, int flags) override;
   Errno Shutdown(int how) override;
   Errno SetOption(int level, int name, std::span<const std::byte> value) override;
@@ -50,6 +53,7 @@ class UdpSocket final : public Socket {
   struct Datagram {
     pbuf* data;
     InetAddress from;
+    Arrival arrival;
   };
   static void OnReceived(void* arg, udp_pcb* pcb, pbuf* packet, const ip_addr_t* from, u16_t port);
 
@@ -58,6 +62,11 @@ class UdpSocket final : public Socket {
   bool connected() const { return (pcb_->flags & UDP_FLAGS_CONNECTED) != 0; }
   // AF_INET6 sockets take AF_INET addresses to connect and send to.
   Result<InetAddress> ParseDestination(const SocketAddress& address) const;
+  // Where a datagram goes that is sent to `to`, or to the peer.
+  Result<InetAddress> Destination(const SocketAddress* to) const;
+  Result<Received> ReceiveError(bool peek);
+  void QueueError(const DatagramError& error);
+  bool WantsErrors() const;
   Errno BindTo(const ip_addr_t& ip, uint16_t port);
   Result<ip_addr_t> SourceTo(const ip_addr_t& dest) const;
   void Unbind();
@@ -74,6 +83,7 @@ class UdpSocket final : public Socket {
   int error_ = 0;
   std::deque<Datagram> received_;
   size_t received_cost_ = 0;
+  std::deque<DatagramError> errors_;  // MSG_ERRQUEUE
 };
 
 }  // namespace rump
