@@ -115,7 +115,7 @@ long AfterLoss(long result) {
 
 void BecomeConnected(HijackedFd* hijacked) {
   // A byte written alone costs hundreds of bytes of buffer; the small buffer was for connecting.
-  const int size = 4 << 20;
+  const int size = 1 << 20;
   if (client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
                          sizeof size) < 0) {
     client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);

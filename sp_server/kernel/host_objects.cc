@@ -22,9 +22,10 @@ constexpr size_t kMaxBudget = 256 * 1024;
 constexpr size_t kMinBudget = 16 * 1024;
 constexpr size_t kBusyPumps = 16;
 
-// Every small write costs hundreds of bytes of socket buffer, so that millions of them, which TCP
-// would take, need megabytes here.
-constexpr int kBufferSize = 4 << 20;
+// Every small write costs hundreds of bytes of socket buffer, so that as many of them as TCP would
+// take need megabytes here. Twice this (Linux doubles it) and the stack's own buffers are together
+// about what a connection of Linux takes of a peer that does not read.
+constexpr int kBufferSize = 1 << 20;
 
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};

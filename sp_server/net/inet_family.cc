@@ -19,8 +19,9 @@ Result<std::shared_ptr<Socket>> CreateInetSocket(NetStack* stack, int domain, in
       if (protocol != 0 && protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);
       return std::shared_ptr<Socket>(std::make_shared<TcpSocket>(stack, domain, flags));
     case SOCK_DGRAM: {
-      if (protocol != 0 && protocol != IPPROTO_UDP) return Errno(EPROTONOSUPPORT);
-      auto socket = std::make_shared<UdpSocket>(stack, domain, flags);
+      if (protocol == 0) protocol = IPPROTO_UDP;
+      if (protocol != IPPROTO_UDP && protocol != IPPROTO_UDPLITE) return Errno(EPROTONOSUPPORT);
+      auto socket = std::make_shared<UdpSocket>(stack, domain, protocol, flags);
       if (!socket->valid()) return Errno(ENOBUFS);
       return std::shared_ptr<Socket>(std::move(socket));
     }

@@ -20,8 +20,8 @@ enum class Kind : uint8_t {
   kRead,    // cannot be set
 };
 
-// To whom an option belongs: a protocol number, a family, or all.
-enum class Scope : uint8_t { kAll, kTcp, kUdp, kInet6 };
+// To whom an option belongs: a protocol (kUdp: UDP-Lite, too), a family, or all.
+enum class Scope : uint8_t { kAll, kTcp, kUdp, kUdpLite, kInet6 };
 
 struct OptionSpec {
   int level;
@@ -83,6 +83,8 @@ constexpr auto kOptions = std::to_array<OptionSpec>({
     Int(IPPROTO_TCP, TCP_WINDOW_CLAMP, Scope::kTcp, 0, 0, kIntMax),
     Int(IPPROTO_TCP, TCP_NOTSENT_LOWAT, Scope::kTcp, -1, INT_MIN, kIntMax),
     Int(IPPROTO_UDP, UDP_CORK, Scope::kUdp, 0, INT_MIN, kIntMax),
+    Int(IPPROTO_UDPLITE, kUdpLiteSendCoverage, Scope::kUdpLite, 0, 0, UINT16_MAX),
+    Int(IPPROTO_UDPLITE, kUdpLiteReceiveCoverage, Scope::kUdpLite, 0, 0, UINT16_MAX),
 
     {IPPROTO_IP, IP_TOS, Kind::kByte, Scope::kAll, 0, 0, 255},
     {IPPROTO_IP, IP_TTL, Kind::kByte, Scope::kAll, 64, -1, 255},
@@ -125,7 +127,10 @@ const OptionSpec* Find(int domain, int protocol, int level, int name) {
         if (protocol == IPPROTO_TCP) return &spec;
         break;
       case Scope::kUdp:
-        if (protocol == IPPROTO_UDP) return &spec;
+        if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE) return &spec;
+        break;
+      case Scope::kUdpLite:
+        if (protocol == IPPROTO_UDPLITE) return &spec;
         break;
       case Scope::kInet6:
         if (domain == AF_INET6) return &spec;

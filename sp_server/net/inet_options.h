@@ -17,9 +17,14 @@
 
 namespace rump {
 
+// How many bytes of a datagram its checksum covers, 0 for all: socket options of udplite(7), level
+// IPPROTO_UDPLITE, that no header of libc has.
+inline constexpr int kUdpLiteSendCoverage = 10;
+inline constexpr int kUdpLiteReceiveCoverage = 11;
+
 class InetOptions {
  public:
-  // `domain` and `protocol` (IPPROTO_TCP, IPPROTO_UDP) decide which options exist.
+  // `domain` and `protocol` (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE) decide which options exist.
   InetOptions(int domain, int protocol) : domain_(domain), protocol_(protocol) {}
 
   // `use`: of the socket's port, which learns what it is to share; nullptr if it has none.

@@ -42,12 +42,14 @@ bool SentBy(const udp_pcb* pcb, const ip_addr_t& local, u16_t local_port,
 
 }  // namespace
 
-UdpSocket::UdpSocket(NetStack* stack, int domain, int flags)
-    : Socket(domain, SOCK_DGRAM, IPPROTO_UDP, flags),
+UdpSocket::UdpSocket(NetStack* stack, int domain, int protocol, int flags)
+    : Socket(domain, SOCK_DGRAM, protocol, flags),
       stack_(stack),
-      options_(domain, IPPROTO_UDP),
+      protocol_(protocol),
+      options_(domain, protocol),
       pcb_(udp_new_ip_type(domain == AF_INET ? IPADDR_TYPE_V4 : IPADDR_TYPE_ANY)) {
   if (pcb_ == nullptr) return;
+  if (protocol == IPPROTO_UDPLITE) udp_setflags(pcb_, UDP_FLAGS_UDPLITE);
   // Who may share a port is the port table's decision, not lwIP's.
   ip_set_option(pcb_, SOF_REUSEADDR);
   udp_recv(pcb_, &OnReceived, this);
@@ -63,7 +65,10 @@ bool UdpSocket::v6only() const { return options_.Flag(IPPROTO_IPV6, IPV6_V6ONLY)
 
 void UdpSocket::OnReceived(void* arg, udp_pcb*, pbuf* packet, const ip_addr_t* from, u16_t port) {
   auto* self = static_cast<UdpSocket*>(arg);
-  if (self->received_cost_ > static_cast<size_t>(self->options_.Int(SOL_SOCKET, SO_RCVBUF))) {
+  // lwIP looks for the port alone.
+  const bool other_protocol = ip_current_header_proto() != self->protocol_;
+  if (other_protocol ||
+      self->received_cost_ > static_cast<size_t>(self->options_.Int(SOL_SOCKET, SO_RCVBUF))) {
     pbuf_free(packet);
     return;
   }
@@ -85,17 +90,18 @@ void UdpSocket::OnIcmpError(const pbuf* packet, u16_t ip_header_length, bool v6)
   if (!port_unreachable) return;
   ip_addr_t local, remote;
   size_t ports = kIcmpHeader;
+  int protocol;
   if (v6) {
     ip6_hdr header;
     memcpy(&header, bytes + kIcmpHeader, sizeof header);
-    if (IP6H_NEXTH(&header) != IP_PROTO_UDP) return;
+    protocol = IP6H_NEXTH(&header);
     ip_addr_copy_from_ip6_packed(local, header.src);
     ip_addr_copy_from_ip6_packed(remote, header.dest);
     ports += IP6_HLEN;
   } else {
     ip_hdr header;
     memcpy(&header, bytes + kIcmpHeader, sizeof header);
-    if (IPH_PROTO(&header) != IP_PROTO_UDP) return;
+    protocol = IPH_PROTO(&header);
     ip_addr_copy_from_ip4(local, header.src);
     ip_addr_copy_from_ip4(remote, header.dest);
     ports += IPH_HL_BYTES(&header);
@@ -110,6 +116,7 @@ void UdpSocket::OnIcmpError(const pbuf* packet, u16_t ip_header_length, bool v6)
   for (const udp_pcb* pcb = udp_pcbs; pcb != nullptr; pcb = pcb->next) {
     if (pcb->recv != &OnReceived || !SentBy(pcb, local, port(ports), error.to)) continue;
     auto* self = static_cast<UdpSocket*>(pcb->recv_arg);
+    if (self->protocol_ != protocol) continue;
     const bool wants = self->WantsErrors();
     // Unconnected sockets hear of it on request only.
     if (!wants && !self->connected()) continue;
@@ -291,6 +298,7 @@ Result<size_t> UdpSocket::SendMessage(std::span<const std::byte> data, const Soc
       v6 ? options_.Int(IPPROTO_IPV6, IPV6_UNICAST_HOPS) : options_.Int(IPPROTO_IP, IP_TTL)));
   pcb_->tos = static_cast<u8_t>(told->tos.value_or(v6 ? options_.Int(IPPROTO_IPV6, IPV6_TCLASS)
                                                       : options_.Int(IPPROTO_IP, IP_TOS)));
+  pcb_->chksum_len_tx = static_cast<u16_t>(options_.Int(IPPROTO_UDPLITE, kUdpLiteSendCoverage));
   const err_t error = udp_sendto_if_src(pcb_, packet, &remote.ip, remote.port, route, &*source);
   pbuf_free(packet);
   // A full queue drops the datagram without a word, as Linux does.

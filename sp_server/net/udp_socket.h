@@ -1,4 +1,4 @@
-// UDP sockets over IPv4 and IPv6.
+// UDP and UDP-Lite (RFC 3828) sockets over IPv4 and IPv6.
 #ifndef SP_SERVER_NET_UDP_SOCKET_H_
 #define SP_SERVER_NET_UDP_SOCKET_H_
 
@@ -20,8 +20,9 @@ namespace rump {
 // As udp(7) and socket(7) say. A datagram that finds SO_RCVBUF used up is dropped.
 class UdpSocket final : public Socket {
  public:
-  // `domain`: AF_INET or AF_INET6. `flags` as File's.
-  UdpSocket(NetStack* stack, int domain, int flags);
+  // `domain`: AF_INET or AF_INET6. `protocol`: IPPROTO_UDP or IPPROTO_UDPLITE, which share their
+  // ports. `flags` as File's.
+  UdpSocket(NetStack* stack, int domain, int protocol, int flags);
   ~UdpSocket() override;
   // False if there was no memory; the socket is then of no use.
   bool valid() const { return pcb_ != nullptr; }
@@ -72,6 +73,7 @@ class UdpSocket final : public Socket {
   void Unlink();
 
   NetStack* const stack_;
+  const int protocol_;
   InetOptions options_;
   udp_pcb* pcb_ = nullptr;
   PortUse* port_use_ = nullptr;  // counted reference

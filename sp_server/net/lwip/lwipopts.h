@@ -45,6 +45,7 @@
 #define ARP_TABLE_SIZE 127
 #define ARP_QUEUEING 1
 
+#define LWIP_UDPLITE 1
 // UDP and raw sockets share ports and addresses by our own rules, not lwIP's.
 #define SO_REUSE 1
 #define SO_REUSE_RXTOALL 1
