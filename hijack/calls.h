@@ -2,6 +2,8 @@
 #ifndef HIJACK_CALLS_H_
 #define HIJACK_CALLS_H_
 
+#include <sys/uio.h>
+
 #include <string_view>
 
 #include "hijack/config.h"
@@ -20,6 +22,7 @@ Outcome CallConnect(const Args& args);
 Outcome CallAccept(const Args& args);
 Outcome CallAccept4(const Args& args);
 Outcome CallShutdown(const Args& args);
+Outcome CallIoUringSetup(const Args& args);
 
 // calls_options.cc: names, options, ioctl.
 Outcome CallBind(const Args& args);
@@ -35,6 +38,8 @@ Outcome CallReadv(const Args& args);
 Outcome CallRecvfrom(const Args& args);
 Outcome CallRecvmsg(const Args& args);
 Outcome CallRecvmmsg(const Args& args);
+// readv(2) with flags of recv(2).
+Outcome ReceiveVector(int fd, const iovec* iov, int count, int flags);
 
 // calls_send.cc
 Outcome CallWrite(const Args& args);
@@ -42,6 +47,14 @@ Outcome CallWritev(const Args& args);
 Outcome CallSendto(const Args& args);
 Outcome CallSendmsg(const Args& args);
 Outcome CallSendmmsg(const Args& args);
+// writev(2) with flags of send(2).
+Outcome SendVector(int fd, const iovec* iov, int count, int flags);
+
+// calls_transfer.cc: what moves bytes by other ways.
+Outcome CallSendfile(const Args& args);
+Outcome CallSplice(const Args& args);
+Outcome CallPreadv2(const Args& args);
+Outcome CallPwritev2(const Args& args);
 
 // calls_descriptor.cc: what gives numbers another meaning.
 Outcome CallClose(const Args& args);
@@ -50,6 +63,11 @@ Outcome CallDup(const Args& args);
 Outcome CallDup2(const Args& args);
 Outcome CallDup3(const Args& args);
 Outcome CallFcntl(const Args& args);
+Outcome CallPidfdGetfd(const Args& args);
+
+// calls_sandbox.cc: what takes system calls away from the process.
+Outcome CallPrctl(const Args& args);
+Outcome CallSeccomp(const Args& args);
 
 // calls_process.cc: what makes processes, and programs of them.
 Outcome CallClone(const Args& args);

@@ -8,6 +8,7 @@
 
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
+#include "hijack/hijacked_fd.h"
 #include "hijack/object_id.h"
 #include "hijack/process_page.h"
 #include "hijack/session.h"
@@ -28,7 +29,8 @@ class Departure {
     // Without a connection there is nobody to tell: a program that only inherited a socket does not
     // get one for closing it. A connected stream's end needs no words, nor what a child on its
     // parent's memory closes, since the parent still has it.
-    if (kind != FdKind::kHost && kind != FdKind::kConnected && session.connected() && OwnMemory()) {
+    if (kind != FdKind::kHost && kind != FdKind::kConnected && MayAsk() && session.connected() &&
+        OwnMemory()) {
       object_ = ObjectOf(fd);
     }
     // Before the number is free, since another thread may get it at once.
@@ -47,7 +49,6 @@ class Departure {
 
 // kPass: the host may close `fd`, and nobody has to be told.
 Outcome Close(int fd) {
-  if (session.Owns(fd)) return Done(-EBADF);
   const Departure departure(fd);
   if (!departure.concerns_server()) return kPass;
   const long r = RawSyscall(SYS_close, fd);
@@ -59,9 +60,10 @@ Outcome Close(int fd) {
 template <typename F>
 long DupOnto(int fd, int target, F dup) {
   if (fd == target) return dup();
-  if (session.Owns(fd)) return -EBADF;
   // A child on its parent's memory is about to exec, and the parent keeps its own descriptor.
   if (session.Owns(target) && OwnMemory()) {
+    // Else the move might give `fd` a meaning.
+    if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
     if (const long error = session.MoveFd(); error != 0) return error;
   }
   const Departure departure(target);
@@ -122,6 +124,11 @@ Outcome CallFcntl(const Args& args) {
   const int command = args.get<int>(1);
   if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) return kPass;
   return Done(RememberNothing(RawSyscall(SYS_fcntl, args.fd(), command, args.get<long>(2))));
+}
+
+Outcome CallPidfdGetfd(const Args& args) {
+  return Done(RememberNothing(
+      RawSyscall(SYS_pidfd_getfd, args.fd(), args.get<int>(1), args.get<unsigned>(2))));
 }
 
 }  // namespace rump::hijack

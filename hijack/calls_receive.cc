@@ -173,6 +173,13 @@ Outcome ReceiveBuffer(int fd, void* buffer, size_t size, int flags) {
 
 }  // namespace
 
+Outcome ReceiveVector(int fd, const iovec* iov, int count, int flags) {
+  if (!IsVectorCount(count)) return kPass;
+  msghdr msg = VectorMessage(iov, count);
+  HijackedFd hijacked;
+  return Receive(fd, &msg, flags, &hijacked);
+}
+
 Outcome CallRead(const Args& args) {
   // Reading nothing takes no datagram, unlike receiving nothing.
   if (args.slot[2] == 0) return kPass;
@@ -180,10 +187,7 @@ Outcome CallRead(const Args& args) {
 }
 
 Outcome CallReadv(const Args& args) {
-  if (!IsVectorCount(args.get<int>(2))) return kPass;
-  msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
-  HijackedFd hijacked;
-  return Receive(args.fd(), &msg, 0, &hijacked);
+  return ReceiveVector(args.fd(), args.get<const iovec*>(1), args.get<int>(2), 0);
 }
 
 Outcome CallRecvfrom(const Args& args) {

@@ -67,15 +67,19 @@ Outcome SendBuffer(int fd, const void* buffer, size_t size, int flags) {
 
 }  // namespace
 
+Outcome SendVector(int fd, const iovec* iov, int count, int flags) {
+  if (!IsVectorCount(count)) return kPass;
+  const msghdr msg = VectorMessage(iov, count);
+  HijackedFd hijacked;
+  return Send(fd, &msg, flags, &hijacked);
+}
+
 Outcome CallWrite(const Args& args) {
   return SendBuffer(args.fd(), args.get<const void*>(1), args.slot[2], 0);
 }
 
 Outcome CallWritev(const Args& args) {
-  if (!IsVectorCount(args.get<int>(2))) return kPass;
-  const msghdr msg = VectorMessage(args.get<const iovec*>(1), args.get<int>(2));
-  HijackedFd hijacked;
-  return Send(args.fd(), &msg, 0, &hijacked);
+  return SendVector(args.fd(), args.get<const iovec*>(1), args.get<int>(2), 0);
 }
 
 Outcome CallSendto(const Args& args) {

@@ -87,6 +87,10 @@ PIECE rumphijack_gate_NoDup
         je      ASK(rumphijack_gate_NoDup_end)
         cmp     $F_DUPFD_CLOEXEC, %esi
         je      ASK(rumphijack_gate_NoDup_end)
+        LOOK_UP rumphijack_gate_NoDup_end
+        dec     %ecx
+        cmp     $(CONNECTED - HOST), %ecx
+        ja      ASK(rumphijack_gate_NoDup_end)
 rumphijack_gate_NoDup_end:
 
 // For syscall(3): which call it is, is in rax.

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <atomic>
+
 #include "hijack/clock.h"
 #include "hijack/object_id.h"
 #include "hijack/outcome.h"
@@ -15,6 +17,9 @@
 
 namespace rump::hijack {
 namespace {
+
+// Not on the process's page: the child of a fork is in its parent's sandbox.
+constinit std::atomic<bool> may_ask{true};
 
 // An option of integer value, or -errno.
 long IntegerOption(const HijackedFd& hijacked, int level, int option) {
@@ -47,7 +52,7 @@ long HijackedFd::Request(uint32_t number, std::initializer_list<uint64_t> argume
 
 bool Identify(int fd, HijackedFd* hijacked) {
   const FdKind known = fd_cache.Get(fd);
-  if (known == FdKind::kHost) return false;
+  if (known == FdKind::kHost || !MayAsk()) return false;
   const uint8_t stamp = fd_cache.Stamp(fd);
   const long object = ObjectOf(fd);
   if (object < 0) return false;
@@ -67,6 +72,28 @@ bool Identify(int fd, HijackedFd* hijacked) {
   }
   return true;
 }
+
+void LearnOpenFds() {
+  // Descriptors that are far from all others stay unknown, rather than to be searched for.
+  constexpr int kGap = 1024;
+  for (int fd = 0, last_open = 0; fd <= last_open + kGap; ++fd) {
+    if (fd_cache.Get(fd) == FdKind::kUnknown && !session.Owns(fd)) {
+      const uint8_t stamp = fd_cache.Stamp(fd);
+      const long object = ObjectOf(fd);
+      if (object < 0) continue;
+      HijackedFd hijacked;
+      if (object == 0) {
+        fd_cache.Learn(fd, stamp, FdKind::kHost);
+      } else if (session.connected()) {
+        Identify(fd, &hijacked);
+      }
+    }
+    last_open = fd;
+  }
+}
+
+bool MayAsk() { return may_ask.load(std::memory_order_relaxed); }
+void AskNoMore() { may_ask.store(false, std::memory_order_relaxed); }
 
 StreamState Settle(HijackedFd* hijacked) {
   if (HasPeer(*hijacked)) {

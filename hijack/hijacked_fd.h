@@ -25,6 +25,13 @@ struct HijackedFd {
 // descriptors that came by inheritance, dup(2) or message. Remembers what it learns.
 bool Identify(int fd, HijackedFd* hijacked);
 
+// Learns what every open descriptor is.
+void LearnOpenFds();
+// Whether descriptors may be asked what they are, which is a system call that a sandbox can forbid.
+// From AskNoMore on all that are not known count as the host's.
+bool MayAsk();
+void AskNoMore();
+
 // The state of a stream of kind kFresh.
 enum class StreamState { kUnconnected, kConnecting, kConnected };
 

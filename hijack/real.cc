@@ -59,6 +59,8 @@ constinit RealFunctions real = {
 
 constinit bool libc_leads_back = false;
 
+constinit SyscallFunction* rumphijack_real_syscall = EarlyCall<long>;
+
 void ResolveRealFunctions() {
   const auto resolve = [](auto* function, const char* name) {
     if (void* found = dlsym(RTLD_NEXT, name)) {
@@ -75,6 +77,7 @@ void ResolveRealFunctions() {
   resolve(&real.posix_spawn, "posix_spawn");
   resolve(&real.posix_spawnp, "posix_spawnp");
   real.environ = static_cast<char***>(dlsym(RTLD_DEFAULT, "environ"));
+  resolve(&rumphijack_real_syscall, "syscall");
   resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 

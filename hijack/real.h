@@ -33,6 +33,10 @@ struct RealFunctions {
 // call, as constructors of other libraries may run before ours.
 extern RealFunctions real;
 
+using SyscallFunction = long(long number, long a, long b, long c, long d, long e, long f);
+// syscall(3), of which syscall.S knows as well.
+extern "C" [[gnu::visibility("hidden")]] SyscallFunction* rumphijack_real_syscall;
+
 // Whether all of libc's functions have been rewritten to lead to the dispatcher themselves.
 extern bool libc_leads_back;
 

@@ -9,6 +9,7 @@
 
 #include "hijack/clock.h"
 #include "hijack/diagnostic.h"
+#include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
 #include "protocol/syscalls.h"
 #include "protocol/text.h"
@@ -165,8 +166,7 @@ long Session::ForkBy(const Forker& forker) {
     // long as the parent's is open the server keeps the copy, even if the parent is gone.
     const int inherited = connection_.fd();
     connection_.Forget();
-    process_page().connected =
-        connection_.Open(server_->endpoint) == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+    process_page().connected = Open() == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
@@ -225,6 +225,7 @@ void Session::Adopt(std::string_view inherited) {
   if (!inherited.empty() || client::RawSyscall(SYS_getpid) != pid) return;
   const client::SignalBlock block;
   if (connection_.Adopt({static_cast<int>(fd), extensions, linux_abi != 0}) != 0) return;
+  fd_cache.Forget(static_cast<int>(fd));
   if (connection_.Exec(command_) != 0) {
     connection_.Abandon();
     return NoteLoss();
@@ -258,9 +259,16 @@ long Session::Connect() {
 long Session::ConnectAs(std::string_view command) {
   if (server_->url.empty() || server_->url_error != UrlError::kNone) return -EDESTADDRREQ;
   if (!server_->endpoint.is_unix()) return -EOPNOTSUPP;
-  if (const long error = connection_.Open(server_->endpoint); error != 0) return error;
+  if (const long error = Open(); error != 0) return error;
   if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
   return connection_.Guest(command);
+}
+
+long Session::Open() {
+  const long error = connection_.Open(server_->endpoint);
+  // Else calls on a number that once was the host's would not be looked at.
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 void Session::ComplainOnce(int error) {
@@ -290,7 +298,9 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd() {
   const client::SignalBlock block;
-  return connection_.MoveFd();
+  const long error = connection_.MoveFd();
+  fd_cache.Forget(connection_.fd());
+  return error;
 }
 
 }  // namespace rump::hijack

@@ -109,6 +109,7 @@ class Session {
   void NoteLoss();
   // The server of an object cannot be reached: its calls' outcome.
   long Unreachable(long error);
+  long Open();
   void ComplainOnce(int error);
 
   const ServerAddress* server_ = nullptr;

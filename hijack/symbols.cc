@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -46,6 +47,9 @@ constexpr bool IsCancellationPoint(long number) {
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_sendmmsg:
+    case SYS_preadv2:
+    case SYS_pwritev2:
+    case SYS_splice:
       return true;
     default:
       return false;
@@ -101,7 +105,19 @@ bool LibcLeadsBack() {
   type Hijacked_##name parameters {                                                             \
     return LibcLeadsBack<number>() || gate ? real.name arguments : Dispatched_##name arguments; \
   }
+#define ALIAS(name, of) asm(".globl " #name "\n.type " #name ", @function\n.set " #name ", " #of);
 #include "hijack/entries.inc"
 #undef ENTRY
+
+// For syscall.S: the calls that the library takes.
+extern "C" [[gnu::visibility("hidden")]] long rumphijack_syscall(long number, long a, long b,
+                                                                 long c, long d, long e, long f) {
+  if (libc_leads_back && number != SYS_socket) {
+    return rumphijack_real_syscall(number, a, b, c, d, e, f);
+  }
+  const Outcome outcome = Dispatch(number, MakeArgs(a, b, c, d, e, f));
+  return outcome.handled ? LibcResult<long>(outcome.result)
+                         : rumphijack_real_syscall(number, a, b, c, d, e, f);
+}
 
 }  // namespace rump::hijack

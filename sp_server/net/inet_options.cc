@@ -239,6 +239,7 @@ Result<size_t> InetOptions::Get(int level, int name, std::span<std::byte> value)
     return Put(value, &send_timeout_, sizeof send_timeout_);
   }
   if (level == IPPROTO_IP && name == IP_OPTIONS) return size_t{0};
+  if (level == SOL_SOCKET && name == SO_BINDTODEVICE) return size_t{0};  // to none
   const OptionSpec* spec = Find(domain_, protocol_, level, name);
   if (spec == nullptr) return Errno(ENOPROTOOPT);
   const int number = Int(level, name);

@@ -1,10 +1,17 @@
 // What programs do with the numbers of their descriptors, and what threads do with the descriptors.
 #include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <string>
 #include <thread>
+
+// Not prepared for C++.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include "tests/behavior/sockets.h"
 
@@ -115,6 +122,22 @@ TEST(Descriptors, ADescriptorWorksUnderItsOtherNumber) {
   EXPECT_EQ(PortOf(high), PortOf(listener));
 }
 
+TEST(Descriptors, ADescriptorOfAProcessIsTheSameSocket) {
+  const Fd receiver = Datagram();
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  const Fd self(pidfd_open(getpid(), 0));
+  // A number that was last known for a file of the host.
+  Fd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const int number = file.get();
+  EXPECT_EQ(Read(number), "");
+  ASSERT_EQ(syscall(SYS_close_range, number, number, 0), 0);
+  ASSERT_EQ(pidfd_getfd(self.get(), receiver.get(), 0), file.release());
+  const Fd same(number);
+  const sockaddr_in to = Loopback(PortOf(same));
+  ASSERT_EQ(sendto(sender.get(), "hello", 5, 0, Addr(to), sizeof to), 5);
+  EXPECT_EQ(Read(same.get()), "hello");
+}
+
 TEST(Descriptors, ClosingEverythingLeavesSocketsWorking) {
   const pid_t pid = fork();
   if (pid == 0) {
@@ -132,6 +155,55 @@ TEST(Descriptors, ClosingEverythingLeavesSocketsWorking) {
   int status = -1;
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// What a program finds at a number that it has given no meaning.
+TEST(Descriptors, OtherNumbersAreNotOpen) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    closefrom(3);
+    const Fd socket_fd(socket(AF_INET, SOCK_STREAM, 0));
+    if (socket_fd.get() != 3 || bind(3, Addr(Loopback(0)), sizeof(sockaddr_in)) != 0) _exit(255);
+    char byte;
+    const auto fails = [](long result) { return result == -1 && errno == EBADF; };
+    for (int fd = 4; fd < 3000; ++fd) {
+      if (!fails(fcntl(fd, F_GETFD)) || !fails(fcntl(fd, F_GETFL))) _exit(1);
+      if (!fails(read(fd, &byte, 1)) || !fails(write(fd, &byte, 1))) _exit(2);
+      if (!fails(dup(fd)) || !fails(fcntl(fd, F_DUPFD, 0))) _exit(3);
+      if (!fails(dup2(fd, fd)) || !fails(dup2(fd, 3)) || !fails(dup3(fd, 3, 0))) _exit(4);
+      if (!fails(dup2(fd, fd + 1)) || !fails(dup2(fd + 1, fd))) _exit(8);
+      if (!fails(send(fd, &byte, 1, 0)) || !fails(shutdown(fd, SHUT_WR))) _exit(5);
+      if (!fails(close(fd))) _exit(6);
+    }
+    _exit(listen(3, 1) == 0 ? 0 : 7);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Descriptors, FlagsOfADescriptionAreSeenByAllDups) {
+  auto [client, server] = TcpPair();
+  const Fd listener = Listen();
+  for (const Fd* fd : std::initializer_list<const Fd*>{&server, &listener}) {
+    const Fd twin(dup(fd->get()));
+    const Fd third(fcntl(fd->get(), F_DUPFD_CLOEXEC, 100));
+    ASSERT_EQ(fcntl(twin.get(), F_SETFL, O_NONBLOCK), 0);
+    EXPECT_NE(fcntl(fd->get(), F_GETFL) & O_NONBLOCK, 0);
+    char byte;
+    EXPECT_EQ(fd == &server ? read(third.get(), &byte, 1) : accept(third.get(), nullptr, nullptr),
+              -1);
+    EXPECT_EQ(errno, EAGAIN);
+    int off = 0;
+    ASSERT_EQ(ioctl(third.get(), FIONBIO, &off), 0);
+    EXPECT_EQ(fcntl(twin.get(), F_GETFL) & O_NONBLOCK, 0);
+    // This flag is each number's own.
+    EXPECT_EQ(fcntl(third.get(), F_GETFD), FD_CLOEXEC);
+    EXPECT_EQ(fcntl(twin.get(), F_GETFD), 0);
+    ASSERT_EQ(ioctl(twin.get(), FIOCLEX), 0);
+    EXPECT_EQ(fcntl(twin.get(), F_GETFD), FD_CLOEXEC);
+    EXPECT_EQ(fcntl(fd->get(), F_GETFD), 0);
+  }
 }
 
 TEST(Descriptors, DescriptorsInMessagesDoNotCrossAConnection) {

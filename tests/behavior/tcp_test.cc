@@ -430,6 +430,9 @@ TEST(Tcp, OptionsHaveTheirLengths) {
   socklen_t size = sizeof options;
   ASSERT_THAT(getsockopt(fd.get(), IPPROTO_IP, IP_OPTIONS, options, &size), Succeeds());
   EXPECT_EQ(size, 0U);
+  size = sizeof options;
+  ASSERT_THAT(getsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, options, &size), Succeeds());
+  EXPECT_EQ(size, 0U);
   EXPECT_THAT(getsockopt(fd.get(), SOL_SOCKET, 9999, options, &size), FailsWith(ENOPROTOOPT));
   const Fd listener = Listen();
   int accepting = 0;

@@ -653,6 +653,7 @@ TEST_F(TcpSocketTest, OptionLengths) {
   EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_LINGER, buffer), sizeof(linger));
   EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_RCVTIMEO, buffer), sizeof(timeval));
   EXPECT_EQ(*socket->GetOption(IPPROTO_IP, IP_OPTIONS, buffer), 0u);
+  EXPECT_EQ(*socket->GetOption(SOL_SOCKET, SO_BINDTODEVICE, buffer), 0u);
   EXPECT_EQ(*socket->GetOption(IPPROTO_IP, IP_TOS, std::span(buffer, 1)), 1u);
   EXPECT_EQ(*socket->GetOption(IPPROTO_TCP, TCP_CONGESTION, buffer), 16u);
   EXPECT_STREQ(reinterpret_cast<char*>(buffer), "reno");

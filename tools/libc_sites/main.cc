@@ -31,7 +31,11 @@ void WriteTable(const ElfFile& libc, const std::vector<hijack::CallSite>& sites,
   std::cout << "};\nconstexpr CallSite kSites" << i << "[] = {\n" << std::hex << std::showbase;
   for (const hijack::CallSite& site : sites) {
     std::cout << "    {" << site.address << ", " << site.cave << ", " << std::dec << site.number
-              << ", " << int{site.displaced} << std::hex << "},\n";
+              << ", " << int{site.displaced} << std::hex << "},  //";
+    for (const Symbol& function : libc.functions) {
+      if (site.address - function.address < function.size) std::cout << " " << function.name;
+    }
+    std::cout << "\n";
   }
   std::cout << "};\n" << std::dec;
 }
