@@ -1,7 +1,8 @@
 #!/bin/bash
 # harness.sh MODE SCRIPT: runs the script of a program_test with programs whose network is the host's
 # loopback (MODE native) or that of a rump_server of this test alone (hijacked; symbols: the same
-# without rewriting libc). For the script:
+# without rewriting libc; audited: the same as hijacked under `rump check --audit`, which no call may
+# escape). For the script:
 #
 #   need PROGRAM=PACKAGE...    fails unless all are installed
 #   on_net PROGRAM ARG...      runs it on the network
@@ -26,8 +27,10 @@ case $1 in
   native) hijack_entry='' ;;
   hijacked) hijack_entry=rewrite ;;
   symbols) hijack_entry=symbols ;;
+  audited) hijack_entry=rewrite ;;
   *) echo "unknown mode $1"; exit 1 ;;
 esac
+[[ $1 != audited ]] || audited=1
 # For the script, native or hijacked.
 mode=${hijack_entry:+hijacked}
 readonly mode=${mode:-native} hijack_entry
@@ -142,6 +145,13 @@ start_server() {
   wait_while "$server" "$rump" ps || fail "the server does not start"
   idle_fds=$(server_fds)
   net=("$rump" run --)
+  [[ ! ${audited:-} ]] || net=("$rump" check --audit --output "$tmp/audit" --)
+}
+
+check_audit() {
+  [[ ${audited:-} ]] || return 0
+  [[ -s $tmp/audit ]] || fail "nothing has been audited"
+  ! grep -v '^0 of [1-9]' "$tmp/audit" || fail "system calls have escaped the library"
 }
 
 halt_server() {
@@ -181,6 +191,7 @@ for name in "${!pids[@]}"; do stop "$name"; done
 if [[ $mode == hijacked ]]; then
   check_server
   halt_server
+  check_audit
 fi
 if grep -E 'ERROR: (Address|Leak)Sanitizer|: runtime error:' "$tmp"/*.log; then
   fail "a sanitizer has something to say"

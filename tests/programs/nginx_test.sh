@@ -1,4 +1,5 @@
-# nginx, one worker: sendfile, keep-alive, and a worker that gets the listener from its master.
+# nginx, two workers that share a listener, with edge-triggered epoll: sendfile, keep-alive, and new
+# workers under load.
 # shellcheck shell=bash disable=SC2154
 need nginx=nginx-light curl=curl
 web=http://127.0.0.1:8000
@@ -15,8 +16,8 @@ daemon off;
 user root;
 pid $tmp/nginx.pid;
 error_log stderr;
-worker_processes 1;
-events { worker_connections 256; }
+worker_processes 2;
+events { worker_connections 256; use epoll; }
 http {
   access_log off;
   sendfile on;
@@ -40,4 +41,23 @@ equal "$(get --write-out '%{num_connects}' --output /dev/null "$web/page" --outp
 get --parallel --parallel-immediate --parallel-max 50 --output "$tmp/copies/file#1" "$web/file[0-49]"
 for ((i = 0; i < 50; i++)); do same "$tmp/copies/file$i" "$tmp/www/file$i"; done
 equal "$(get "$web/100MB" | sha256sum)" "$(sha256sum <"$tmp/www/100MB")"
+
+# New workers take over while the old ones finish, and no request fails: one connection for each.
+workers() { pgrep --parent "$(<"$tmp/nginx.pid")"; }
+load() {
+  get --header 'Connection: close' --parallel --parallel-max 8 --output /dev/null "$web/file[0-49]?[1-8]"
+}
+replaced() { ! workers | grep -qxF "$1"; }
+equal "$(workers | wc -l)" 2
+for round in 1 2 3; do
+  old=$(workers)
+  load >"$tmp/load$round.log" 2>&1 &
+  # shellcheck disable=SC2034
+  pids[load]=$!
+  kill -HUP "$(<"$tmp/nginx.pid")"
+  wait_for nginx replaced "$old"
+  finish load
+done
+equal "$(workers | wc -l)" 2
+equal "$(get "$web/page")" "a page"
 stop nginx QUIT

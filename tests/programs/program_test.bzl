@@ -1,6 +1,6 @@
 """program_test: real programs, run against the host kernel and hijacked from one script."""
 
-def program_test(name, data = [], native_too = True, symbols_too = True, size = "medium", tags = []):
+def program_test(name, data = [], native_too = True, symbols_too = True, audited_too = False, size = "medium", tags = []):
     """Makes the tests of one script: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
@@ -10,6 +10,7 @@ def program_test(name, data = [], native_too = True, symbols_too = True, size = 
       data: further files that it needs.
       native_too: False for what has a meaning only on a rump_server.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
+      audited_too: True for what runs once more with its system calls traced, as NAME_audited.
       size: of the tests.
       tags: further tags of all.
     """
@@ -17,6 +18,8 @@ def program_test(name, data = [], native_too = True, symbols_too = True, size = 
     modes = ["hijacked"]
     if native_too:
         modes.append("native")
+    if audited_too:
+        modes.append("audited")
     if symbols_too:
         modes.append("symbols")
     for mode in modes:

@@ -63,7 +63,7 @@ class ProgramInspectionTest : public ::testing::Test {
   }
 
   std::string WhyNot(const std::string& path, Credentials credentials = {getuid(), getgid()}) {
-    return std::string(CheckHijackable(path, credentials).message());
+    return std::string(CheckHijackable(path, credentials).status().message());
   }
 
   std::string directory_;

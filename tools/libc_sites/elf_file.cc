@@ -3,6 +3,8 @@
 #include <elf.h>
 #include <string.h>
 
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 namespace rump {
@@ -78,6 +80,15 @@ std::optional<ElfFile> ParseElfFile(std::string file) {
     }
   }
   return elf;
+}
+
+std::optional<ElfFile> ReadElfFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return ParseElfFile(std::string{std::istreambuf_iterator<char>(in), {}});
+}
+
+std::span<const uint8_t> BuildId(const ElfFile& elf) {
+  return {reinterpret_cast<const uint8_t*>(elf.build_id.data()), elf.build_id.size()};
 }
 
 }  // namespace rump

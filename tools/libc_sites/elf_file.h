@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,11 @@ struct ElfFile {
 
 // Reads an x86-64 shared library; nullopt if `file` is none.
 std::optional<ElfFile> ParseElfFile(std::string file);
+// The same of a file that is still to be read.
+std::optional<ElfFile> ReadElfFile(const std::string& path);
+
+// The bytes of the build-id.
+std::span<const uint8_t> BuildId(const ElfFile& elf);
 
 }  // namespace rump
 

@@ -1,8 +1,6 @@
 // Writes the table of the system calls in one or several libcs that librumphijack.so is built with,
 // as C++: definitions for hijack/libc_tables.cc.
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <optional>
 #include <string>
 
@@ -13,9 +11,7 @@ namespace rump {
 namespace {
 
 std::optional<ElfFile> ReadLibc(const char* path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  auto libc = ParseElfFile(std::move(bytes));
+  auto libc = ReadElfFile(path);
   if (!libc.has_value() || libc->build_id.empty()) {
     std::cerr << "libc_sites: " << path << ": no x86-64 shared library with a build-id\n";
     return std::nullopt;
@@ -25,9 +21,7 @@ std::optional<ElfFile> ReadLibc(const char* path) {
 
 void WriteTable(const ElfFile& libc, const std::vector<hijack::CallSite>& sites, int i) {
   std::cout << "constexpr uint8_t kBuildId" << i << "[] = {";
-  for (const char byte : libc.build_id) {
-    std::cout << static_cast<unsigned>(static_cast<uint8_t>(byte)) << ", ";
-  }
+  for (const uint8_t byte : BuildId(libc)) std::cout << unsigned{byte} << ", ";
   std::cout << "};\nconstexpr CallSite kSites" << i << "[] = {\n" << std::hex << std::showbase;
   for (const hijack::CallSite& site : sites) {
     std::cout << "    {" << site.address << ", " << site.cave << ", " << std::dec << site.number

@@ -43,6 +43,7 @@ struct Command {
 
 // One per file of that name.
 extern const Command kRunCommand;
+extern const Command kCheckCommand;
 extern const Command kServerCommand;
 extern const Command kPsCommand;
 extern const Command kStatsCommand;

@@ -17,8 +17,9 @@ namespace {
 constexpr absl::string_view kVersion = "0.1";
 constexpr int kUsageFailure = 125;
 
-constexpr const Command* kCommands[] = {&kRunCommand,   &kServerCommand, &kPsCommand,
-                                        &kStatsCommand, &kTraceCommand,  &kHaltCommand};
+constexpr const Command* kCommands[] = {&kRunCommand, &kCheckCommand, &kServerCommand,
+                                        &kPsCommand,  &kStatsCommand, &kTraceCommand,
+                                        &kHaltCommand};
 
 const Command* FindCommand(absl::string_view name) {
   const auto* const found = std::ranges::find(kCommands, name, &Command::name);

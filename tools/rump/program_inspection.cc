@@ -179,18 +179,22 @@ absl::StatusOr<std::string> FindProgram(absl::string_view name, absl::string_vie
       absl::StrCat("'", name, "' is not in any directory of PATH (", path_list, ")"));
 }
 
-absl::Status CheckHijackable(const std::string& path, const Credentials& credentials) {
+absl::StatusOr<HijackableProgram> CheckHijackable(const std::string& path,
+                                                  const Credentials& credentials) {
   std::string current = path;
   for (int followed = 0; followed <= kMaxInterpreters; ++followed) {
     absl::StatusOr<ProgramFile> file = ReadProgramFile(current);
-    if (absl::IsPermissionDenied(file.status())) return CheckIds(current, credentials);
+    const bool unreadable = absl::IsPermissionDenied(file.status());
+    if (unreadable || (file.ok() && file->kind == ProgramKind::kDynamic)) {
+      if (absl::Status ids = CheckIds(current, credentials); !ids.ok()) return ids;
+      return HijackableProgram{.path = current, .loader = unreadable ? "" : file->loader};
+    }
     if (!file.ok()) {
       return absl::FailedPreconditionError(
           current == path ? absl::StrCat("cannot read ", file.status().message())
                           : absl::StrCat("the interpreter of the script ", path,
                                          " cannot be read: ", file.status().message()));
     }
-    if (file->kind == ProgramKind::kDynamic) return CheckIds(current, credentials);
     if (file->kind != ProgramKind::kScript) {
       std::string why = Refusal(current, *file);
       if (current != path) absl::StrAppend(&why, " (it is the interpreter of ", path, ")");

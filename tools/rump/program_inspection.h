@@ -46,10 +46,17 @@ struct Credentials {
   gid_t gid = 0;
 };
 
-// OK if the loader will preload a library into the program `path`, scripts followed to their
-// interpreter. Otherwise FailedPrecondition with a sentence that says why not, and of which file.
+// A program that a library can be preloaded into.
+struct HijackableProgram {
+  std::string path;    // itself, or the interpreter of a script
+  std::string loader;  // empty if `path` cannot be read
+};
+
+// Whether the loader will preload a library into the program `path`, scripts followed to their
+// interpreter. If not, FailedPrecondition with a sentence that says why not, and of which file.
 // A program that may be executed but not read is taken for a dynamic one.
-absl::Status CheckHijackable(const std::string& path, const Credentials& credentials);
+absl::StatusOr<HijackableProgram> CheckHijackable(const std::string& path,
+                                                  const Credentials& credentials);
 
 }  // namespace rump
 
