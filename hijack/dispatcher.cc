@@ -16,6 +16,8 @@ constexpr bool TakesNoDescriptor(long number) {
     case SYS_socket:
     case SYS_socketpair:
     case SYS_close_range:
+    case SYS_clone:
+    case SYS_execve:
     case SYS_io_uring_setup:
     case SYS_prctl:
     case SYS_seccomp:

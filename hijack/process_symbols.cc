@@ -85,7 +85,7 @@ void CopyArguments(const char* first, size_t count, va_list arguments, char** ar
   CopyArguments(first, count, arguments, argv)
 
 SYMBOL(pid_t, fork, ()) { return Fork(real.fork); }
-SYMBOL(pid_t, __fork, ()) { return Fork(real.fork); }
+asm(".globl __fork\n.type __fork, @function\n.set __fork, fork");
 SYMBOL(pid_t, _Fork, ()) { return Fork(real.plain_fork); }
 
 SYMBOL(int, execv, (const char* path, char* const* argv)) { return Execve(path, argv, Environ()); }

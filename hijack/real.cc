@@ -71,13 +71,13 @@ void ResolveRealFunctions() {
 #include "hijack/entries.inc"
 #undef ENTRY
   resolve(&real.fork, "fork");
-  resolve(&rumphijack_real_syscall, "syscall");
   resolve(&real.plain_fork, "_Fork");
   resolve(&real.execvpe, "execvpe");
   resolve(&real.fexecve, "fexecve");
   resolve(&real.posix_spawn, "posix_spawn");
   resolve(&real.posix_spawnp, "posix_spawnp");
   real.environ = static_cast<char***>(dlsym(RTLD_DEFAULT, "environ"));
+  resolve(&rumphijack_real_syscall, "syscall");
   resolve(&real.set_cancel_type, "pthread_setcanceltype");
 }
 

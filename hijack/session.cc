@@ -231,6 +231,7 @@ void Session::Adopt(std::string_view inherited) {
   if (!inherited.empty() || client::RawSyscall(SYS_getpid) != pid) return;
   const client::SignalBlock block;
   if (connection_.Adopt({static_cast<int>(fd), extensions, linux_abi != 0}) != 0) return;
+  fd_cache.Forget(static_cast<int>(fd));
   if (connection_.Exec(command_) != 0) {
     connection_.Abandon();
     return NoteLoss();

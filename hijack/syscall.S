@@ -3,6 +3,8 @@
 
 // call_stubs.cc
 #define DISPATCHED_NUMBERS 512
+// <asm/unistd_64.h>: only as libc makes it
+#define CLONE 56
 
         .text
         .globl  syscall
@@ -11,6 +13,8 @@ syscall:
         .cfi_startproc
         cmp     $DISPATCHED_NUMBERS, %rdi
         jae     1f
+        cmp     $CLONE, %rdi
+        je      1f
         lea     rumphijack_dispatched(%rip), %rax
         cmpb    $0, (%rax,%rdi)
         jne     rumphijack_syscall

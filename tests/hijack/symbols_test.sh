@@ -26,8 +26,8 @@ exports="
   read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg
   preadv2 preadv64v2 pwritev2 pwritev64v2 sendfile sendfile64 splice
   close close_range closefrom dup dup2 dup3 fcntl fcntl64 pidfd_getfd prctl syscall
-  __close __connect __dup2 __fcntl __fork __read __send __write
   fork _Fork execve execveat execv execvp execvpe execl execle execlp fexecve posix_spawn posix_spawnp
+  __close __connect __dup2 __fcntl __fork __read __send __write
   __read_chk __recv_chk __recvfrom_chk"
 # errno, and finding libc's own functions.
 imports="__errno_location dlsym"

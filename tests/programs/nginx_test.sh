@@ -52,6 +52,7 @@ equal "$(workers | wc -l)" 2
 for round in 1 2 3; do
   old=$(workers)
   load >"$tmp/load$round.log" 2>&1 &
+  # shellcheck disable=SC2034
   pids[load]=$!
   kill -HUP "$(<"$tmp/nginx.pid")"
   wait_for nginx replaced "$old"
