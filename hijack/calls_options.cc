@@ -1,5 +1,6 @@
 #include <asm/sockios.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -56,6 +57,20 @@ bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
     default:
       return (request & ~0xfful) != kSocketRequests;
   }
+}
+
+// A reset is an error of the program's end. It is taken with the server's, and tells if that is
+// none.
+void TakeHostError(const Args& args) {
+  int host_error = 0;
+  socklen_t len = sizeof host_error;
+  if (RawSyscall(SYS_getsockopt, args.fd(), SOL_SOCKET, SO_ERROR, &host_error, &len) != 0) return;
+  auto* const value = args.get<uint8_t*>(3);
+  const socklen_t size = *args.get<socklen_t*>(4);
+  for (socklen_t i = 0; i < size; ++i) {
+    if (value[i] != 0) return;
+  }
+  memcpy(value, &host_error, size < sizeof host_error ? size : sizeof host_error);
 }
 
 // Requests of ioctl(2) about interfaces that any socket may be asked, as libc asks one of AF_UNIX.
@@ -118,13 +133,14 @@ Outcome CallGetsockopt(const Args& args) {
   if (IsWaitOption(level, option)) return kPass;
   const Outcome outcome =
       Forward(SYS_getsockopt, args.fd(), {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
-  if (!outcome.handled || outcome.result != 0) return outcome;
-  HijackedFd hijacked;
-  if (level == SOL_SOCKET && option == SO_ERROR && Identify(args.fd(), &hijacked) &&
-      hijacked.kind == FdKind::kFresh) {
-    // How programs learn that a connection made in the background stands.
-    Settle(&hijacked);
+  if (!outcome.handled || outcome.result != 0 || level != SOL_SOCKET || option != SO_ERROR) {
+    return outcome;
   }
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return outcome;
+  // How programs learn that a connection made in the background stands.
+  if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+  if (hijacked.kind == FdKind::kConnected) TakeHostError(args);
   return outcome;
 }
 

@@ -43,7 +43,8 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
     case FdKind::kListener:
       return Done(BrokenPipe(-EPIPE, flags));
     default:
-      return kPass;
+      // The stack has no urgent data, and C's must not get to the server.
+      return (flags & MSG_OOB) != 0 ? Done(-EOPNOTSUPP) : kPass;
   }
 }
 

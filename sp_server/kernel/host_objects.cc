@@ -36,17 +36,27 @@ void SetBufferSize(int fd, int bytes) {
   }
 }
 
-// Fills what `c` can send, so that it is not writable. Returns how many bytes that took.
+size_t SendByte(int c) {
+  const char byte = 0;
+  return send(c, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 1 : 0;
+}
+
+// Fills what `c` can send, so that it is not writable. Returns how many bytes that took, 0 if the
+// host is short of memory.
 size_t FillWithJunk(int c) {
   const int smallest = 1;
   setsockopt(c, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
   static constexpr char kJunk[4096] = {};
   size_t filled = 0;
-  for (;;) {
-    const ssize_t n = send(c, kJunk, sizeof kJunk, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n <= 0) return filled;
-    filled += n;
-  }
+  ssize_t n;
+  while ((n = send(c, kJunk, sizeof kJunk, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) filled += n;
+  // The last byte, which the pump keeps, is one apart: what it is sent with would take room for as
+  // long.
+  const int larger = 64 * 1024;
+  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &larger, sizeof larger);
+  const size_t last = SendByte(c);
+  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
+  return last == 0 ? 0 : filled + last;
 }
 
 // Ids start at a random place, so that the names of two servers on one host do not meet.
@@ -76,13 +86,14 @@ std::string HostObjects::NameOf(uint64_t id) {
   return name;
 }
 
-Result<HostPair> HostObjects::MakePair(bool fill, const std::shared_ptr<Budget>& owner) {
+Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner) {
   if (objects_.size() >= max_objects_) return Errno(ENFILE);
   Share share(owner);
   if (!share.Grow(1)) return Errno(EMFILE);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
-  HostPair pair{.s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = std::move(share)};
+  HostPair pair{
+      .use = use, .s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = std::move(share)};
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string name = NameOf(next_id_);
@@ -98,25 +109,27 @@ Result<HostPair> HostObjects::MakePair(bool fill, const std::shared_ptr<Budget>&
   // By nobody as yet: what may fail has to before there is a connection to lose.
   if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
   SetBufferSize(pair.s.get(), kBufferSize);
-  if (fill) {
+  if (use == HostPair::Use::kFresh) {
     pair.junk = FillWithJunk(pair.c.get());
-  } else {
-    SetBufferSize(pair.c.get(), kBufferSize);
+    if (pair.junk == 0) return Errno(ENOBUFS);
+    return pair;
   }
+  SetBufferSize(pair.c.get(), kBufferSize);
+  if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
   return pair;
 }
 
 std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
   const uint64_t id = next_id_++;
-  const bool connected = socket->type() == SOCK_STREAM && pair->junk == 0;
-  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), pair, connected);
+  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), pair);
   objects_.emplace(id, object);
   return object;
 }
 
 Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket,
                                                  const std::shared_ptr<Budget>& owner) {
-  Result<HostPair> pair = MakePair(/*fill=*/socket->type() == SOCK_STREAM, owner);
+  const auto use = socket->type() == SOCK_STREAM ? HostPair::Use::kFresh : HostPair::Use::kDatagram;
+  Result<HostPair> pair = MakePair(use, owner);
   if (!pair.ok()) return pair.error();
   std::shared_ptr<HostSocket> object = Adopt(std::move(socket), &*pair);
   return Created{std::move(object), std::move(pair->c)};

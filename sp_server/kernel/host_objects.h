@@ -37,7 +37,7 @@ class HostObjects final : private EventLoop::Poller {
   Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.
-  Result<HostPair> MakePair(bool fill, const std::shared_ptr<Budget>& owner);
+  Result<HostPair> MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner);
   std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);
 
   // nullptr for an unknown id.

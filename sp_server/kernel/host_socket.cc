@@ -46,25 +46,39 @@ Sent SendRecord(int s, const AcceptRecord& record, int c) {
 
 }  // namespace
 
+HostSocket::State HostSocket::InitialState(HostPair::Use use) {
+  switch (use) {
+    case HostPair::Use::kFresh:
+      return State::kFresh;
+    case HostPair::Use::kConnected:
+      return State::kConnected;
+    case HostPair::Use::kDatagram:
+      return State::kDatagram;
+  }
+  return State::kDead;
+}
+
 HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-                       HostPair* pair, bool connected)
+                       HostPair* pair)
     : objects_(objects),
       id_(id),
       socket_(std::move(socket)),
       c_cookie_(pair->c_cookie),
       share_(std::move(pair->share)),
       s_(std::move(pair->s)),
-      state_(connected                        ? State::kConnected
-             : socket_->type() == SOCK_STREAM ? State::kFresh
-                                              : State::kDatagram),
+      state_(InitialState(pair->use)),
       junk_(pair->junk) {
+  if (state_ == State::kConnected) BecomeConnected();
   socket_->waiters().Add(this);
   // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
   // watched already, so that this cannot fail.
   (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
 }
 
-HostSocket::~HostSocket() { CloseS(); }
+HostSocket::~HostSocket() {
+  if (state_ == State::kConnected) pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  CloseS();
+}
 
 void HostSocket::CloseS() {
   objects_->loop().Unwatch(s_.get(), this);
@@ -75,7 +89,8 @@ void HostSocket::OnReady(uint32_t) { Schedule(); }
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
-  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable();
+  constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable(/*ended=*/(events & kEnd) != 0);
   Schedule();
 }
 
@@ -146,7 +161,7 @@ size_t HostSocket::UnacceptedRecords() const {
 
 bool HostSocket::AcceptNext() {
   if ((socket_->Poll() & POLLIN) == 0) return false;
-  Result<HostPair> pair = objects_->MakePair(/*fill=*/false, share_.budget());
+  Result<HostPair> pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget());
   if (!pair.ok()) {
     RetryLater();
     return false;
@@ -226,7 +241,10 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
   const uint32_t ready = socket_->Poll();
   if (notify && ready != 0) {
     const Errno outcome = socket_->TakeError();
-    if (outcome.ok()) BecomeConnected();
+    if (outcome.ok()) {
+      BecomeConnected();
+      Schedule();
+    }
     return outcome;
   }
   state_ = State::kConnecting;
@@ -262,22 +280,37 @@ void HostSocket::RunConnecting() {
     state_ = State::kFresh;
   } else {
     BecomeConnected();
+    Schedule();
   }
 }
 
 void HostSocket::BecomeConnected() {
-  while (junk_ > 0) {
+  while (junk_ > 1) {
     const std::span<std::byte> buffer = objects_->buffer();
-    const ssize_t n = recv(s_.get(), buffer.data(), std::min(buffer.size(), junk_), MSG_DONTWAIT);
+    const size_t size = std::min(buffer.size(), junk_ - 1);
+    const ssize_t n = recv(s_.get(), buffer.data(), size, MSG_DONTWAIT);
     if (n <= 0) break;
     junk_ -= static_cast<size_t>(n);
   }
+  if (junk_ == 1) pump_.KeepFirstByte();
+  junk_ = 0;
   state_ = State::kConnected;
-  Schedule();
+}
+
+bool HostSocket::ResetsOnClose() const {
+  linger linger = {};
+  const auto n =
+      socket_->GetOption(SOL_SOCKET, SO_LINGER, std::as_writable_bytes(std::span(&linger, 1)));
+  return n.ok() && linger.l_onoff != 0 && linger.l_linger == 0;
 }
 
 void HostSocket::RunConnected() {
   auto& stream = static_cast<StreamSocket&>(*socket_);
+  // An end of file, which the pump would pass on, must not come first.
+  if (hangup_ && ResetsOnClose() && HostClosed()) {
+    stream.Abort();
+    return objects_->Remove(id_);
+  }
   switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
                     objects_->loop().closer())) {
     case StreamPump::Outcome::kMore:
@@ -287,7 +320,7 @@ void HostSocket::RunConnected() {
       return objects_->Remove(id_);
     case StreamPump::Outcome::kStreamGone:
       if (HostClosed()) return objects_->Remove(id_);
-      return Die();
+      return DieOf(stream);
     case StreamPump::Outcome::kRetry:
       RetryLater();
       break;
@@ -296,6 +329,15 @@ void HostSocket::RunConnected() {
   }
   // Bytes that C left behind are sent first.
   if (hangup_ && pump_.host_eof() && HostClosed()) objects_->Remove(id_);
+}
+
+void HostSocket::DieOf(StreamSocket& stream) {
+  // A reset is C's to tell; SO_ERROR has what it cannot say. One that comes behind the peer's end
+  // of file is seen by who writes only.
+  if (stream.pending_error() == Errno(ECONNRESET)) (void)stream.TakeError();
+  if (stream.pending_error() == Errno(EPIPE))
+    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  Die();
 }
 
 void HostSocket::Die() {

@@ -23,10 +23,16 @@ class HostObjects;
 
 // A new pair, S kept and C to give away.
 struct HostPair {
+  enum class Use {
+    kFresh,      // for a stream that is to connect or listen: C is not writable
+    kConnected,  // for the stream that a listener has accepted
+    kDatagram,
+  };
+  Use use;
   UniqueFd s;
   UniqueFd c;
   uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
-  size_t junk = 0;        // bytes that fill C's send direction
+  size_t junk = 0;        // bytes that C has sent before anybody has it
   Share share;            // what the owner's limit counts
 };
 
@@ -35,9 +41,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
                          private EventLoop::Watcher {
  public:
   // `objects` outlives this. Takes all of `pair` but its C, which the creator gives away after
-  // construction. `connected`: the stream is one that accept made.
-  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket, HostPair* pair,
-             bool connected);
+  // construction.
+  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket, HostPair* pair);
   ~HostSocket() override;
 
   uint64_t id() const { return id_; }
@@ -66,6 +71,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // names and options are left to ask for.
   enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
 
+  static State InitialState(HostPair::Use use);
+
   void OnReady(uint32_t mask) override;
   void OnEvents(uint32_t events) override;
   void Schedule();
@@ -77,10 +84,14 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void RetryLater();
   void RunConnecting();
   void RunConnected();
-  // Lets C write: takes the junk out of S.
+  // Whether SO_LINGER says that closing is a reset.
+  bool ResetsOnClose() const;
+  // Lets C write: takes the junk out of S, but for a byte that the pump keeps.
   void BecomeConnected();
   // Puts the readiness byte on S if there is something to receive and no byte is out.
   void MirrorReadiness();
+  // The connection is lost, by a reset or another error: closes S so that C shows it.
+  void DieOf(StreamSocket& stream);
   void Die();
   void CloseS();
   size_t UnacceptedRecords() const;

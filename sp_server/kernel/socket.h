@@ -119,6 +119,8 @@ class StreamSocket : public Socket {
   virtual bool receive_eof() const = 0;
   // How many bytes Send takes now; 0 if none. POLLOUT tells when it grows again.
   virtual size_t SendSpace() const = 0;
+  // What TakeError would return.
+  virtual Errno pending_error() const = 0;
   // Drops the connection with a reset.
   virtual void Abort() = 0;
 };

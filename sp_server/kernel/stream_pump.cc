@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -35,34 +36,80 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     shutdown(host, SHUT_RD);
   }
   while (host_readable_ && !host_eof_) {
-    const size_t room = std::min(stream.SendSpace(), buffer.size());
+    const size_t room = std::min(stream.SendSpace(), buffer.size() - 1);
     if (room == 0) return Outcome::kIdle;
-    if (budget == 0) return Outcome::kMore;
-    std::vector<UniqueFd> fds;
-    const ssize_t n = ReceiveWithFds(host, buffer.first(std::min(room, budget)), &fds);
-    for (UniqueFd& fd : fds) closer.Close(std::move(fd));
-    // Bytes are all that a stream carries; whoever sends these in masses has lost it.
-    if (!fds.empty() && closer.full()) return Outcome::kHostGone;
-    if (n < 0) {
-      if (errno == ECONNRESET) return Outcome::kHostGone;
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) return Outcome::kRetry;
-      host_readable_ = false;
-      break;
+    int queued = 0;
+    if (ioctl(host, FIONREAD, &queued) != 0) return Outcome::kRetry;
+    const size_t fresh = static_cast<size_t>(queued) - std::min<size_t>(queued, kept_);
+    if (fresh > 0 && budget == 0) return Outcome::kMore;
+    std::span<std::byte> data;
+    if (fresh > 0) {
+      const Outcome read = ReadHost(host, buffer, fresh, std::min(room, budget), closer, &data);
+      if (read != Outcome::kIdle) return read;
     }
-    if (n == 0) {
-      host_eof_ = true;
-      // A connection that is gone already has nothing to shut down.
-      (void)stream.Shutdown(SHUT_WR);
-      return Outcome::kIdle;
+    // An urgent byte counts in the queue, and cannot be read.
+    if (data.empty()) {
+      // What comes after the look is told.
+      host_readable_ = false;
+      return ended_ ? EndOfHost(host, stream) : Outcome::kIdle;
     }
     // Space was asked for first, so all of it goes in, unless the stack has no memory: a connection
     // is better lost than continued with a hole.
-    const Result<size_t> sent = stream.Send(buffer.first(n), nullptr, MSG_NOSIGNAL);
-    if (!sent.ok() || *sent < static_cast<size_t>(n)) stream.Abort();
-    budget -= n;
+    const Result<size_t> sent = stream.Send(data, nullptr, MSG_NOSIGNAL);
+    if (!sent.ok() || *sent < data.size()) stream.Abort();
+    budget -= data.size();
+    if (data.size() == fresh && !ended_) host_readable_ = false;
   }
   return Outcome::kIdle;
+}
+
+StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, size_t fresh,
+                                         size_t room, FdCloser& closer,
+                                         std::span<std::byte>* data) {
+  const size_t wanted = std::min(fresh, room);
+  const bool all = wanted == fresh;
+  const size_t taken = kept_ + wanted - (all ? 1 : 0);
+  size_t got = 0;
+  if (taken > 0) {
+    std::vector<UniqueFd> fds;
+    ssize_t n;
+    do {
+      n = ReceiveWithFds(host, buffer.first(taken), &fds);
+    } while (n < 0 && errno == EINTR);
+    for (UniqueFd& fd : fds) closer.Close(std::move(fd));
+    // Bytes are all that a stream carries; whoever sends these in masses has lost it.
+    if (!fds.empty() && closer.full()) return Outcome::kHostGone;
+    if (n < 0 && errno == ECONNRESET) return Outcome::kHostGone;
+    if (n < 0 && errno != EAGAIN) return Outcome::kRetry;
+    got = static_cast<size_t>(std::max<ssize_t>(n, 0));
+  }
+  const size_t old = std::min(kept_, got);
+  kept_ -= old;
+  if (all && got == taken && recv(host, buffer.data() + got, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+    ++got;
+    kept_ = 1;
+  }
+  *data = buffer.subspan(old, got - old);
+  return Outcome::kIdle;
+}
+
+StreamPump::Outcome StreamPump::EndOfHost(int host, StreamSocket& stream) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(host, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error == ECONNRESET) return Outcome::kHostGone;
+  host_eof_ = true;
+  // A connection that is gone already has nothing to shut down.
+  (void)stream.Shutdown(SHUT_WR);
+  return Outcome::kIdle;
+}
+
+void StreamPump::DropKeptByte(int host, FdCloser& closer) {
+  if (kept_ == 0) return;
+  std::byte byte;
+  std::vector<UniqueFd> fds;
+  if (ReceiveWithFds(host, std::span(&byte, 1), &fds) == 1) kept_ = 0;
+  for (UniqueFd& fd : fds) closer.Close(std::move(fd));
 }
 
 StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_t budget) {
@@ -78,7 +125,8 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return Outcome::kIdle;
-      if (errno != EPIPE && errno != ECONNRESET) return Outcome::kRetry;
+      if (errno == ECONNRESET) return Outcome::kHostGone;
+      if (errno != EPIPE) return Outcome::kRetry;
       // Nobody reads any more: what arrives is dropped, so that the peer is not stuck.
       for (size_t i = 0; i < count; ++i) stream.ConsumeReceived(iov[i].iov_len);
       continue;

@@ -11,6 +11,9 @@
 
 namespace rump {
 
+// S always keeps one byte of what C has sent, already passed on: closing S then shows on C as a
+// reset, which is how the host's kernel says that something was left unread. So there has to be one
+// before C has sent any.
 class StreamPump {
  public:
   enum class Outcome {
@@ -28,8 +31,17 @@ class StreamPump {
   Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
               FdCloser& closer);
 
-  // S has got bytes or its end since it was found empty; it is not looked at before that.
-  void HostReadable() { host_readable_ = true; }
+  // S has got bytes since it was found empty, or `ended`: C sends no more. It is not looked at
+  // before that.
+  void HostReadable(bool ended) {
+    host_readable_ = true;
+    ended_ |= ended;
+  }
+
+  // The first byte in S is none of the program's.
+  void KeepFirstByte() { kept_ = 1; }
+  // Takes the byte that was kept, so that closing S is the end of the stream and no more.
+  void DropKeptByte(int host, FdCloser& closer);
 
   // Whether the program's end has no more bytes to give: it was shut down or closed, or the stream
   // takes none any more.
@@ -39,7 +51,14 @@ class StreamPump {
   Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
                        FdCloser& closer);
   Outcome MoveToHost(int host, StreamSocket& stream, size_t budget);
+  // Reads at most `room` bytes of `fresh` into `buffer`, but for the kept byte. *data: what was
+  // read.
+  Outcome ReadHost(int host, std::span<std::byte> buffer, size_t fresh, size_t room,
+                   FdCloser& closer, std::span<std::byte>* data);
+  Outcome EndOfHost(int host, StreamSocket& stream);
 
+  size_t kept_ = 0;  // bytes in S that have been passed on: 1, or 0 at first
+  bool ended_ = false;
   bool host_readable_ = true;
   bool host_eof_ = false;
   bool stream_eof_passed_on_ = false;

@@ -243,6 +243,11 @@ Result<size_t> InetOptions::Get(int level, int name, std::span<std::byte> value)
   if (level == SOL_SOCKET && name == SO_SNDTIMEO) {
     return Put(value, &send_timeout_, sizeof send_timeout_);
   }
+  if (level == SOL_SOCKET && name == SO_PEERCRED) {
+    // Of the peers that there are, none is a process.
+    const ucred nobody = {.pid = 0, .uid = static_cast<uid_t>(-1), .gid = static_cast<gid_t>(-1)};
+    return Put(value, &nobody, sizeof nobody);
+  }
   if (level == IPPROTO_IP && name == IP_OPTIONS) return size_t{0};
   if (level == SOL_SOCKET && name == SO_BINDTODEVICE) return size_t{0};  // to none
   const OptionSpec* spec = Find(domain_, protocol_, level, name);

@@ -50,6 +50,7 @@ class TcpSocket final : public StreamSocket {
   void ConsumeReceived(size_t bytes) override;
   bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
   size_t SendSpace() const override;
+  Errno pending_error() const override { return Errno(error_); }
   void Abort() override;
 
  private:

@@ -30,6 +30,7 @@ class FakeStream final : public StreamSocket {
   void ConsumeReceived(size_t bytes) override { received_.erase(0, bytes); }
   bool receive_eof() const override { return false; }
   size_t SendSpace() const override { return 4096; }
+  Errno pending_error() const override { return kOk; }
   void Abort() override {}
   Result<size_t> Send(std::span<const std::byte> data, const SocketAddress*, int) override {
     sent_.append(reinterpret_cast<const char*>(data.data()), data.size());
@@ -69,12 +70,104 @@ TEST(StreamPump, ErrorThatIsNobodysIsTriedAgain) {
   const UniqueFd s(ends[0]);
   const UniqueFd c(ends[1]);
   ASSERT_EQ(send(c.get(), "to the peer", 11, 0), 11);
-  // Nothing is lost, and S counts as readable still.
+  // Nothing is lost.
+  pump.HostReadable(/*ended=*/false);
   EXPECT_EQ(pump.Run(s.get(), stream, buffer, kBudget, closer), StreamPump::Outcome::kIdle);
   EXPECT_EQ(stream.sent(), "to the peer");
   std::string got(13, '\0');
   EXPECT_EQ(recv(c.get(), got.data(), got.size(), MSG_DONTWAIT), 13);
   EXPECT_EQ(got, "from the peer");
+}
+
+// What the programs at both ends of a pair and the stream see of each other.
+class StreamPumpPair : public testing::Test {
+ protected:
+  void SetUp() override {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    s_ = UniqueFd(ends[0]);
+    c_ = UniqueFd(ends[1]);
+    ASSERT_EQ(send(c_.get(), "k", 1, 0), 1);
+    pump_.KeepFirstByte();
+  }
+  StreamPump::Outcome Run() { return pump_.Run(s_.get(), stream_, buffer_, 4096, closer_); }
+  void Send(const std::string& text) {
+    ASSERT_EQ(send(c_.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+    pump_.HostReadable(/*ended=*/false);
+  }
+
+  std::vector<std::byte> buffer_ = std::vector<std::byte>(4096);
+  FdCloser closer_;
+  FakeStream stream_{""};
+  StreamPump pump_;
+  UniqueFd s_;
+  UniqueFd c_;
+};
+
+TEST_F(StreamPumpPair, EveryByteIsPassedOnOnce) {
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "");
+  std::string all;
+  for (const char* text : {"a", "bc", "d", "efgh"}) {
+    Send(text);
+    all += text;
+    EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+    EXPECT_EQ(stream_.sent(), all);
+    EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  }
+  Send(std::string(10'000, 'x'));
+  while (Run() == StreamPump::Outcome::kMore) {
+  }
+  EXPECT_EQ(stream_.sent(), all + std::string(10'000, 'x'));
+}
+
+TEST_F(StreamPumpPair, ClosingSIsAReset) {
+  Send("words");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  s_.reset();
+  char byte;
+  EXPECT_EQ(recv(c_.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
+TEST_F(StreamPumpPair, WithoutTheKeptByteItIsTheEnd) {
+  Send("words");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  pump_.DropKeptByte(s_.get(), closer_);
+  s_.reset();
+  char byte;
+  EXPECT_EQ(recv(c_.get(), &byte, 1, 0), 0);
+}
+
+TEST_F(StreamPumpPair, EndAndResetOfTheProgram) {
+  Send("words");
+  c_.reset();
+  pump_.HostReadable(/*ended=*/true);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "words");
+  EXPECT_TRUE(pump_.host_eof());
+}
+
+TEST_F(StreamPumpPair, AProgramThatLeavesBytesUnreadResets) {
+  Send("words");
+  ASSERT_EQ(send(s_.get(), "unread", 6, 0), 6);
+  c_.reset();
+  pump_.HostReadable(/*ended=*/true);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kHostGone);
+}
+
+TEST_F(StreamPumpPair, UrgentDataDoesNoHarm) {
+  ASSERT_EQ(send(c_.get(), "!", 1, MSG_OOB), 1);
+  pump_.HostReadable(/*ended=*/false);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  Send("words");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "words");
+  ASSERT_EQ(send(c_.get(), "!", 1, MSG_OOB), 1);
+  c_.reset();
+  pump_.HostReadable(/*ended=*/true);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_TRUE(pump_.host_eof());
 }
 
 }  // namespace

@@ -1,0 +1,337 @@
+// How connections end, and what else is not bytes in order: tcp(7), socket(7), recv(2).
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include <string>
+#include <thread>
+
+#include "tests/behavior/sockets.h"
+
+namespace rump {
+namespace {
+
+// Closes `fd` with a reset.
+void Reset(Fd* fd) {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  ASSERT_THAT(setsockopt(fd->get(), SOL_SOCKET, SO_LINGER, &now, sizeof now), Succeeds());
+  fd->Close();
+}
+
+int ErrorOf(const Fd& fd) {
+  int error = -1;
+  socklen_t size = sizeof error;
+  EXPECT_THAT(getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size), Succeeds());
+  EXPECT_EQ(size, sizeof error);
+  return error;
+}
+
+TEST(Reset, IsSeenByWhoReads) {
+  for (const bool by_server : {false, true}) {
+    auto [client, server] = TcpPair();
+    Fd& closed = by_server ? server : client;
+    const Fd& reader = by_server ? client : server;
+    std::thread closer([&] {
+      PollFor(reader.get(), POLLIN, kBriefly);
+      Reset(&closed);
+    });
+    char byte;
+    EXPECT_THAT(recv(reader.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+    closer.join();
+    // Once.
+    EXPECT_EQ(recv(reader.get(), &byte, 1, 0), 0);
+    EXPECT_EQ(ErrorOf(reader), 0);
+  }
+}
+
+TEST(Reset, IsSeenByPoll) {
+  auto [client, server] = TcpPair();
+  Reset(&client);
+  ASSERT_NE(PollFor(server.get(), POLLIN, kPatience), 0);
+  // All of it comes together.
+  short ready = 0;
+  while ((ready & POLLHUP) == 0) ready = PollFor(server.get(), POLLIN | POLLRDHUP, kPatience);
+  EXPECT_EQ(ready, POLLIN | POLLRDHUP | POLLERR | POLLHUP);
+  EXPECT_EQ(ErrorOf(server), ECONNRESET);
+  EXPECT_EQ(ErrorOf(server), 0);
+  char byte;
+  EXPECT_EQ(recv(server.get(), &byte, 1, 0), 0);
+}
+
+TEST(Reset, ComesBehindWhatWasSentBefore) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "last words"));
+  ASSERT_TRUE(WriteAll(server.get(), "answer"));
+  EXPECT_EQ(ReadExactly(client.get(), 6), "answer");
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  Reset(&client);
+  EXPECT_EQ(ReadExactly(server.get(), 10), "last words");
+  char byte;
+  EXPECT_THAT(recv(server.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+}
+
+TEST(Reset, AfterMuchWasSentBothWays) {
+  auto [client, server] = TcpPair();
+  const std::string data(300'000, 'x');
+  for (int i = 0; i < 3; ++i) {
+    std::thread writer([fd = client.get(), &data] { EXPECT_TRUE(WriteAll(fd, data)); });
+    EXPECT_EQ(ReadExactly(server.get(), data.size()).size(), data.size());
+    writer.join();
+    std::thread answerer([fd = server.get(), &data] { EXPECT_TRUE(WriteAll(fd, data)); });
+    EXPECT_EQ(ReadExactly(client.get(), data.size()).size(), data.size());
+    answerer.join();
+  }
+  Reset(&server);
+  char byte;
+  EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+}
+
+TEST(Reset, OfWhatIsHalfClosed) {
+  auto [client, server] = TcpPair();
+  ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
+  char byte;
+  EXPECT_EQ(recv(server.get(), &byte, 1, 0), 0);
+  Reset(&server);
+  EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+}
+
+TEST(Reset, ClosingWithUnreadDataIsOne) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "unread"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  server.Close();
+  char byte;
+  EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+}
+
+TEST(Close, IsAnOrderlyEnd) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "bye"));
+  client.Close();
+  EXPECT_EQ(ReadExactly(server.get(), 100), "bye");
+  EXPECT_EQ(ErrorOf(server), 0);
+  const short ready = PollFor(server.get(), POLLIN | POLLRDHUP, kPatience);
+  EXPECT_EQ(ready, POLLIN | POLLRDHUP);
+}
+
+TEST(Close, LingeringWaitsForTheBytes) {
+  auto [client, server] = TcpPair();
+  const linger wait{.l_onoff = 1, .l_linger = 5};
+  ASSERT_THAT(setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof wait), Succeeds());
+  linger read{};
+  socklen_t size = sizeof read;
+  ASSERT_THAT(getsockopt(client.get(), SOL_SOCKET, SO_LINGER, &read, &size), Succeeds());
+  EXPECT_EQ(size, sizeof read);
+  EXPECT_EQ(read.l_linger, 5);
+  ASSERT_TRUE(WriteAll(client.get(), "all of it"));
+  client.Close();
+  EXPECT_EQ(ReadExactly(server.get(), 100), "all of it");
+}
+
+TEST(HalfClose, BothWaysInTurn) {
+  auto [client, server] = TcpPair();
+  ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
+  char byte;
+  EXPECT_EQ(recv(server.get(), &byte, 1, 0), 0);
+  ASSERT_TRUE(WriteAll(server.get(), "still"));
+  EXPECT_EQ(ReadExactly(client.get(), 5), "still");
+  ASSERT_THAT(shutdown(server.get(), SHUT_WR), Succeeds());
+  EXPECT_EQ(recv(client.get(), &byte, 1, 0), 0);
+  EXPECT_EQ(ErrorOf(client), 0);
+}
+
+TEST(Pipe, SignalUnlessAskedNot) {
+  auto [client, server] = TcpPair();
+  static volatile sig_atomic_t signals;
+  signals = 0;
+  signal(SIGPIPE, [](int) { signals = signals + 1; });
+  ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
+  EXPECT_THAT(send(client.get(), "x", 1, MSG_NOSIGNAL), FailsWith(EPIPE));
+  EXPECT_EQ(signals, 0);
+  EXPECT_THAT(send(client.get(), "x", 1, 0), FailsWith(EPIPE));
+  EXPECT_EQ(signals, 1);
+  EXPECT_THAT(write(client.get(), "x", 1), FailsWith(EPIPE));
+  EXPECT_EQ(signals, 2);
+  signal(SIGPIPE, SIG_DFL);
+}
+
+TEST(Receive, WaitallWaitsForAllOrTheEnd) {
+  auto [client, server] = TcpPair();
+  std::thread writer([&client = client] {
+    WriteAll(client.get(), "ab");
+    PollFor(client.get(), POLLIN, kBriefly);
+    WriteAll(client.get(), "cd");
+    WriteAll(client.get(), "e");
+    client.Close();
+  });
+  char data[4];
+  EXPECT_EQ(recv(server.get(), data, 4, MSG_WAITALL), 4);
+  EXPECT_EQ(std::string(data, 4), "abcd");
+  EXPECT_EQ(recv(server.get(), data, 4, MSG_WAITALL), 1);
+  writer.join();
+}
+
+TEST(Receive, PeekTakesNothing) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "abc"));
+  char data[8];
+  EXPECT_EQ(recv(server.get(), data, 3, MSG_PEEK | MSG_WAITALL), 3);
+  EXPECT_EQ(recv(server.get(), data, 1, MSG_PEEK), 1);
+  EXPECT_EQ(ReadExactly(server.get(), 3), "abc");
+}
+
+TEST(Receive, TimeoutEndsIt) {
+  auto [client, server] = TcpPair();
+  const timeval brief{0, 30'000};
+  ASSERT_THAT(setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief), Succeeds());
+  timeval read{};
+  socklen_t size = sizeof read;
+  ASSERT_THAT(getsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &read, &size), Succeeds());
+  EXPECT_EQ(size, sizeof read);
+  EXPECT_NE(read.tv_usec, 0);
+  char byte;
+  EXPECT_THAT(recv(server.get(), &byte, 1, 0), FailsWith(EAGAIN));
+  ASSERT_TRUE(WriteAll(client.get(), "x"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  EXPECT_EQ(recv(server.get(), &byte, 1, 0), 1);
+}
+
+TEST(Send, TimeoutEndsIt) {
+  auto [client, server] = TcpPair();
+  const timeval brief{0, 30'000};
+  ASSERT_THAT(setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief), Succeeds());
+  const std::string chunk(1 << 20, 'x');
+  ssize_t n = 0;
+  for (int i = 0; i < 1000 && n >= 0; ++i) n = send(client.get(), chunk.data(), chunk.size(), 0);
+  EXPECT_THAT(n, FailsWith(EAGAIN));
+}
+
+TEST(Accept, TimeoutEndsIt) {
+  const Fd listener = Listen();
+  const timeval brief{0, 30'000};
+  ASSERT_THAT(setsockopt(listener.get(), SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief),
+              Succeeds());
+  EXPECT_THAT(accept(listener.get(), nullptr, nullptr), FailsWith(EAGAIN));
+}
+
+TEST(Ioctl, QueuesOfBothDirections) {
+  auto [client, server] = TcpPair();
+  int bytes = -1;
+  ASSERT_THAT(ioctl(server.get(), FIONREAD, &bytes), Succeeds());
+  EXPECT_EQ(bytes, 0);
+  ASSERT_TRUE(WriteAll(client.get(), "12345"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  ASSERT_THAT(ioctl(server.get(), FIONREAD, &bytes), Succeeds());
+  EXPECT_EQ(bytes, 5);
+  // What was sent is acknowledged some time.
+  do {
+    ASSERT_THAT(ioctl(client.get(), SIOCOUTQ, &bytes), Succeeds());
+  } while (bytes != 0);
+  const Fd listener = Listen();
+  EXPECT_THAT(ioctl(listener.get(), SIOCINQ, &bytes), FailsWith(EINVAL));
+  EXPECT_THAT(ioctl(listener.get(), SIOCOUTQ, &bytes), FailsWith(EINVAL));
+}
+
+// --- Options ---
+
+TEST(Options, LengthsAreExact) {
+  auto [client, server] = TcpPair();
+  char value[512];
+  const auto length = [&fd = client, &value](int level, int option, socklen_t room) -> int {
+    socklen_t size = room;
+    if (getsockopt(fd.get(), level, option, value, &size) != 0) return -errno;
+    return static_cast<int>(size);
+  };
+  EXPECT_EQ(length(IPPROTO_IP, IP_OPTIONS, sizeof value), 0);
+  EXPECT_EQ(length(SOL_SOCKET, SO_TYPE, sizeof value), 4);
+  EXPECT_EQ(length(SOL_SOCKET, SO_TYPE, 2), 2);
+  EXPECT_EQ(length(IPPROTO_IP, IP_TOS, sizeof value), 4);
+  EXPECT_EQ(length(IPPROTO_IP, IP_TOS, 1), 1);
+  EXPECT_EQ(length(SOL_SOCKET, SO_LINGER, sizeof value), static_cast<int>(sizeof(linger)));
+  EXPECT_EQ(length(SOL_SOCKET, SO_RCVTIMEO, sizeof value), static_cast<int>(sizeof(timeval)));
+  EXPECT_EQ(length(IPPROTO_TCP, TCP_CONGESTION, sizeof value), 16);
+  EXPECT_GE(length(IPPROTO_TCP, TCP_INFO, sizeof value), 104);
+  EXPECT_EQ(length(IPPROTO_TCP, TCP_INFO, 1), 1);
+  EXPECT_EQ(value[0], TCP_ESTABLISHED);
+  EXPECT_EQ(length(SOL_SOCKET, 9999, sizeof value), -ENOPROTOOPT);
+}
+
+TEST(Options, OfTheSocketsKind) {
+  const auto option = [](const Fd& fd, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    EXPECT_THAT(getsockopt(fd.get(), SOL_SOCKET, name, &value, &size), Succeeds());
+    return value;
+  };
+  const Fd tcp(socket(AF_INET6, SOCK_STREAM, 0));
+  EXPECT_EQ(option(tcp, SO_DOMAIN), AF_INET6);
+  EXPECT_EQ(option(tcp, SO_TYPE), SOCK_STREAM);
+  EXPECT_EQ(option(tcp, SO_PROTOCOL), IPPROTO_TCP);
+  const Fd udp(socket(AF_INET, SOCK_DGRAM, 0));
+  EXPECT_EQ(option(udp, SO_DOMAIN), AF_INET);
+  EXPECT_EQ(option(udp, SO_TYPE), SOCK_DGRAM);
+  EXPECT_EQ(option(udp, SO_PROTOCOL), IPPROTO_UDP);
+}
+
+TEST(Options, NoCredentialsOfAnInternetPeer) {
+  auto [client, server] = TcpPair();
+  struct {
+    int pid, uid, gid;
+  } peer{7, 7, 7};
+  socklen_t size = sizeof peer;
+  ASSERT_THAT(getsockopt(client.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size), Succeeds());
+  EXPECT_EQ(size, sizeof peer);
+  EXPECT_EQ(peer.pid, 0);
+  EXPECT_EQ(peer.uid, -1);
+  EXPECT_EQ(peer.gid, -1);
+}
+
+TEST(Options, StatesInTcpInfo) {
+  const auto state = [](const Fd& fd) {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    EXPECT_THAT(getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size), Succeeds());
+    return int{info.tcpi_state};
+  };
+  const Fd fresh(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_EQ(state(fresh), TCP_CLOSE);
+  const Fd listener = Listen();
+  EXPECT_EQ(state(listener), TCP_LISTEN);
+  auto [client, server] = TcpPair();
+  EXPECT_EQ(state(client), TCP_ESTABLISHED);
+  ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
+  char byte;
+  EXPECT_EQ(recv(server.get(), &byte, 1, 0), 0);
+  EXPECT_EQ(state(server), TCP_CLOSE_WAIT);
+  while (state(client) == TCP_FIN_WAIT1) {
+  }
+  EXPECT_EQ(state(client), TCP_FIN_WAIT2);
+}
+
+// --- Signals ---
+
+TEST(Signals, ReadinessRaisesSigio) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGIO);
+  ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  auto [client, server] = TcpPair();
+  ASSERT_THAT(fcntl(server.get(), F_SETOWN, getpid()), Succeeds());
+  EXPECT_EQ(fcntl(server.get(), F_GETOWN), getpid());
+  ASSERT_THAT(fcntl(server.get(), F_SETFL, O_ASYNC), Succeeds());
+  const timespec none{0, 0};
+  while (sigtimedwait(&set, nullptr, &none) == SIGIO) {
+  }
+  ASSERT_TRUE(WriteAll(client.get(), "x"));
+  const timespec patience{kPatience / 1000, 0};
+  EXPECT_EQ(sigtimedwait(&set, nullptr, &patience), SIGIO);
+  ASSERT_THAT(fcntl(server.get(), F_SETFL, 0), Succeeds());
+  while (sigtimedwait(&set, nullptr, &none) == SIGIO) {
+  }
+  ASSERT_EQ(pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+}
+
+}  // namespace
+}  // namespace rump
