@@ -113,9 +113,8 @@ long Session::Fork() {
     // long as the parent's is open the server keeps the copy, even if the parent is gone.
     const int inherited = connection_.fd();
     connection_.Forget();
-    process_page().connected =
-        connection_.Open(server_->endpoint, &interruption) == 0 &&
-        connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
+    process_page().connected = connection_.Open(server_->endpoint, &interruption) == 0 &&
+                               connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
