@@ -13,6 +13,7 @@ namespace {
 
 // Between two looks whether other threads have let go of what is wanted, in nanoseconds.
 constexpr long kShortPause = 20'000;
+constexpr int kTries = 100;
 
 void Close(int fd) { RawSyscall(SYS_close, fd); }
 
@@ -107,8 +108,11 @@ bool Connection::Suspend(const Interruption* interruption) {
       suspended_ = true;
     }
     ReadRest(interruption);
-    // Who sends may wait for the server to be read.
-    if (open() && send_lock_.TryLock()) return true;
+    // Who sends is done soon, unless the server waits to be read.
+    for (int tries = 0; open() && tries < kTries; ++tries) {
+      if (send_lock_.TryLock()) return true;
+      RawSyscall(SYS_sched_yield);
+    }
     LetRead();
   }
 }

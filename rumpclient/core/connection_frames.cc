@@ -54,7 +54,7 @@ size_t Unsent(const FrameHeader& header, const void* payload, size_t sent, bool 
 
 // Waits for at most one socket. Handlers cannot run here, in the middle of a frame. But a program
 // must be able to end whatever its server does.
-long Poll(pollfd* socket, const __kernel_timespec* timeout, const Interruption* interruption) {
+long Poll(pollfd* socket, __kernel_timespec* timeout, const Interruption* interruption) {
   const int count = socket != nullptr ? 1 : 0;
   if (interruption == nullptr) return RawSyscall(SYS_ppoll, socket, count, timeout, nullptr, 0);
   const SignalSet mask = ~(WithoutHandler() & ~interruption->mask);
@@ -106,7 +106,7 @@ long Connection::WaitFor(short events, const Interruption* interruption) const {
 }
 
 void Connection::Pause(long nanoseconds, const Interruption* interruption) {
-  const __kernel_timespec pause = {0, nanoseconds};
+  __kernel_timespec pause = {0, nanoseconds};
   Poll(nullptr, &pause, interruption);
 }
 

@@ -104,7 +104,7 @@ long Connection::Open(const Endpoint& endpoint, const Interruption* interruption
 // The socket's timeout for sending is for connect(2), too, after which it goes on in the
 // background, as after a signal. Asking again waits for its end.
 long Connection::Connect(const Endpoint& endpoint) {
-  while (!deadline_.Passed()) {
+  do {
     const long result = RawSyscall(SYS_connect, fd(), &endpoint.any, endpoint.len);
     switch (result) {
       case -EISCONN:
@@ -118,7 +118,7 @@ long Connection::Connect(const Endpoint& endpoint) {
       default:
         return result;
     }
-  }
+  } while (!deadline_.Passed());
   return -ETIMEDOUT;
 }
 

@@ -226,9 +226,7 @@ constinit int handlers_report = -1;
 // A handler's call has received the half of a frame that its thread, which is in the handler, does
 // not read on. The new program finds the stream behind the frame.
 TEST(ExecTest, FrameThatHasBegunIsReadToItsEnd) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
-#endif
+  SKIP_WITHOUT_PROMPT_HANDLERS();
   static constexpr int kPid = 5;
   int first_sent[2];
   ASSERT_EQ(0, pipe2(first_sent, O_CLOEXEC));

@@ -323,9 +323,7 @@ constinit std::atomic<int> refused{0};
 
 // The call below the handler is one that the reconnecting thread waits for.
 TEST(LossTest, HandlersCallIsNotMadeToWaitForItself) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
-#endif
+  SKIP_WITHOUT_PROMPT_HANDLERS();
   static constinit int in_handler[2];
   static constinit int go_on[2];
   TestServer server;

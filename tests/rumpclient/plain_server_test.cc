@@ -103,9 +103,7 @@ constinit std::atomic<int> handled{0};
 
 // Handlers run, and the call goes on. Threads are cancelled, and their calls with the process.
 TEST_F(PlainServerTest, SignalsAndCancellation) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
-#endif
+  SKIP_WITHOUT_PROMPT_HANDLERS();
   RunProgram(server, [] {
     RumpPipe pipe;
     Handle(

@@ -109,9 +109,7 @@ bool SignalAfter(int steps) {
 }
 
 TEST(SignalGapTest, NoneIsLostOnTheWayToTheWait) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
-#endif
+  SKIP_WITHOUT_PROMPT_HANDLERS();
   bool more = true;
   for (int steps = 0; more; ++steps) {
     FakeServer server([&](FakePeer* peer) {

@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "gtest/gtest.h"
 #include "tests/rumpclient/fake_server.h"
 
 namespace rump::client {
@@ -58,6 +59,13 @@ long Call(int number, std::initializer_list<uint64_t> args);
 
 // sigaction(2) without a mask.
 void Handle(int signo, void (*handler)(int), int flags);
+
+// ThreadSanitizer's runtime holds handlers back until the thread calls libc.
+#ifdef __SANITIZE_THREAD__
+#define SKIP_WITHOUT_PROMPT_HANDLERS() GTEST_SKIP() << "not under ThreadSanitizer"
+#else
+#define SKIP_WITHOUT_PROMPT_HANDLERS()
+#endif
 
 struct RumpPipe {
   RumpPipe();  // read end, write end
