@@ -13,6 +13,7 @@
 #include "hijack/process_page.h"
 #include "protocol/syscalls.h"
 #include "protocol/text.h"
+#include "rumpclient/core/interruption.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
@@ -150,6 +151,8 @@ long Session::ForkBy(const Forker& forker) {
     return pid;
   }
   const client::SignalBlock block;
+  client::Interruption interruption;
+  interruption.mask = block.before();
   PreforkCookie cookie;
   bool copied;
   {
@@ -166,11 +169,14 @@ long Session::ForkBy(const Forker& forker) {
     // long as the parent's is open the server keeps the copy, even if the parent is gone.
     const int inherited = connection_.fd();
     connection_.Forget();
-    process_page().connected = Open() == 0 && connection_.Fork(cookie, /*cancel=*/false) == 0;
+    process_page().connected =
+        Open(&interruption) == 0 && connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
   } else if (pid < 0) {
     client::Connection canceller;
-    if (canceller.Open(server_->endpoint) == 0) canceller.Fork(cookie, /*cancel=*/true);
+    if (canceller.Open(server_->endpoint, &interruption) == 0) {
+      canceller.Fork(cookie, /*cancel=*/true, &interruption);
+    }
     canceller.Abandon();
   }
   return pid;
@@ -191,10 +197,12 @@ long Session::Unreachable(long error) {
 
 bool Session::CanHandOn() const { return connected() && OwnMemory() && !execs(); }
 
-bool Session::HandOn(char* inherited) {
+bool Session::HandOn(char* inherited, client::SignalSet mask) {
   if (!CanHandOn()) return false;
   process_page().calls.fetch_add(1, std::memory_order_acq_rel);
-  if (!connection_.Suspend()) {
+  client::Interruption interruption;
+  interruption.mask = mask;
+  if (!connection_.Suspend(&interruption)) {
     process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
     return false;
   }
@@ -264,8 +272,8 @@ long Session::ConnectAs(std::string_view command) {
   return connection_.Guest(command);
 }
 
-long Session::Open() {
-  const long error = connection_.Open(server_->endpoint);
+long Session::Open(const client::Interruption* interruption) {
+  const long error = connection_.Open(server_->endpoint, interruption);
   // Else calls on a number that once was the host's would not be looked at.
   fd_cache.Forget(connection_.fd());
   return error;
@@ -298,7 +306,9 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd() {
   const client::SignalBlock block;
-  const long error = connection_.MoveFd();
+  client::Interruption interruption;
+  interruption.mask = block.before();
+  const long error = connection_.MoveFd(&interruption);
   fd_cache.Forget(connection_.fd());
   return error;
 }

@@ -15,6 +15,7 @@
 #include "rumpclient/core/connection.h"
 #include "rumpclient/core/futex.h"
 #include "rumpclient/core/interruption.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::client {
 
@@ -28,17 +29,20 @@ class Process {
   int Init();
 
   // Makes `call`. ENOTCONN: there is no connection, or it was lost meanwhile.
-  // While it waits, `mask` is the thread's signal mask, if there is one.
-  int Issue(Call* call, const SignalSet* mask = nullptr);
+  int Issue(Call* call);
+  // The same for a thread that has blocked its signals, and lets in those of `mask`'s complement
+  // while it waits.
+  int IssueBlocked(Call* call, const SignalBlock& block, SignalSet mask);
 
   // time_t as for rumpclient_setconnretry().
   void SetRetry(time_t retry) { retry_.store(retry, std::memory_order_relaxed); }
 
   int Prefork(PreforkCookie* cookie);
-  // In the child of any kind of fork: makes the parked process its own.
-  int Claim(const PreforkCookie& cookie);
+  // In the child of any kind of fork: makes the parked process its own. EBUSY: it is the parent
+  // itself, in the middle of calls, or another child is on this memory.
+  int Claim(const PreforkCookie& cookie, const SignalBlock& block);
   // Makes the server drop the parked process.
-  int CancelFork(const PreforkCookie& cookie);
+  int CancelFork(const PreforkCookie& cookie, const SignalBlock& block);
   // In the parent, when a child that shared its memory is gone.
   void ForgetSharingChild();
   // Prefork, fork_function() and Claim. -1 with errno; a child that cannot claim ends.
@@ -95,8 +99,11 @@ class Process {
   // False in a child of any kind of fork that has not made one its own.
   bool owns_connection() const;
 
+  // For a child on its parent's memory.
+  int ClaimOnSharedMemory(const PreforkCookie& cookie, const Interruption& interruption);
+
   // Around an exec. False: there is no connection to keep.
-  bool Suspend();
+  bool Suspend(const Interruption& interruption);
   void Resume();
 
   Page* page_ = nullptr;

@@ -44,6 +44,7 @@ struct Process::CallInterruption : Interruption {
     const Wait* wait;
   };
   Process* process;
+  SignalSet before;  // the thread's own mask
 };
 
 // Waits are where a thread can be cancelled. Without exceptions, so that programs in C need no
@@ -62,7 +63,7 @@ void Process::EndCancelled(void* arg) {
   const auto& cancelled = *static_cast<CallInterruption::Cancelled*>(arg);
   cancelled.wait->abandon(cancelled.wait->arg);
   cancelled.interruption->process->Leave();
-  SetSignalMask(cancelled.interruption->mask);
+  SetSignalMask(cancelled.interruption->before);
 }
 
 Connection& Process::connection() {
@@ -75,13 +76,18 @@ bool Process::in_sharing_child() const {
   return child != nullptr && child == ThreadPointer();
 }
 
-int Process::Issue(Call* call, const SignalSet* mask) {
-  if (page_ == nullptr) return ENOTCONN;
+int Process::Issue(Call* call) {
   const SignalBlock block;
+  return IssueBlocked(call, block, block.before());
+}
+
+int Process::IssueBlocked(Call* call, const SignalBlock& block, SignalSet mask) {
+  if (page_ == nullptr) return ENOTCONN;
   CallInterruption interruption;
-  interruption.mask = mask != nullptr ? *mask : block.before();
+  interruption.mask = mask;
   interruption.around = &WaitCancellably;
   interruption.process = this;
+  interruption.before = block.before();
   long result = -ENOTCONN;
   uint32_t generation;
   while (Enter(block.before(), &generation)) {
@@ -203,7 +209,9 @@ int Process::MoveFd() {
   const SignalBlock block;
   // Inherited by a plain fork, like the locks of threads that do not exist here.
   if (page_->state.load() == kNone) connection().Reset();
-  return static_cast<int>(-connection().MoveFd());
+  Interruption interruption;
+  interruption.mask = block.before();
+  return static_cast<int>(-connection().MoveFd(&interruption));
 }
 
 }  // namespace rump::client

@@ -53,6 +53,15 @@ class Environment {
   char** entries_ = nullptr;
 };
 
+int ClaimAt(const Endpoint& endpoint, const PreforkCookie& cookie, const Interruption& interruption,
+            Connection* own) {
+  own->Abandon();
+  long result = own->Open(endpoint, &interruption);
+  if (result == 0) result = own->Fork(cookie, /*cancel=*/false, &interruption);
+  if (result != 0) own->Abandon();
+  return static_cast<int>(-result);
+}
+
 }  // namespace
 
 int Process::Prefork(PreforkCookie* cookie) {
@@ -67,28 +76,19 @@ int Process::Prefork(PreforkCookie* cookie) {
   return static_cast<int>(-result);
 }
 
-int Process::Claim(const PreforkCookie& cookie) {
+int Process::Claim(const PreforkCookie& cookie, const SignalBlock& block) {
   if (page_ == nullptr) return ENOTCONN;
-  const SignalBlock block;
+  Interruption interruption;
+  interruption.mask = block.before();
   const pid_t pid = getpid();
   const pid_t owner = page_->owner.load();
-  const bool shares = owner != 0 && owner != pid;
-  const uint32_t active = active_.load();
-  Connection& inherited = connections_[active];
-  Connection& own = connections_[1 - active];
+  if (owner != 0 && owner != pid) return ClaimOnSharedMemory(cookie, interruption);
   if (owner == pid && page_->users.load() != 0) return EBUSY;
-  own.Abandon();
-  long result = own.Open(endpoint_);
-  if (result == 0) result = own.Fork(cookie, /*cancel=*/false);
-  if (result != 0) own.Abandon();
+  const uint32_t active = active_.load();
+  const int error = ClaimAt(endpoint_, cookie, interruption, &connections_[1 - active]);
   // Only now: as long as it is open, the server keeps what its process has preforked.
-  if (shares) {
-    if (result == 0) close(inherited.fd());
-    if (result == 0) sharing_child_.store(ThreadPointer());
-    return static_cast<int>(-result);
-  }
-  if (result == 0 || owner == 0) inherited.Abandon();
-  if (result != 0) return static_cast<int>(-result);
+  if (error == 0 || owner == 0) connections_[active].Abandon();
+  if (error != 0) return error;
   active_.store(1 - active);
   page_->owner.store(pid);
   page_->generation.fetch_add(1);
@@ -96,11 +96,27 @@ int Process::Claim(const PreforkCookie& cookie) {
   return 0;
 }
 
-int Process::CancelFork(const PreforkCookie& cookie) {
-  const SignalBlock block;
+int Process::ClaimOnSharedMemory(const PreforkCookie& cookie, const Interruption& interruption) {
+  // There is one connection for all such children, so that a second one at the same time has none.
+  const void* const self = ThreadPointer();
+  const void* other = nullptr;
+  if (!sharing_child_.compare_exchange_strong(other, self) && other != self) return EBUSY;
+  const uint32_t active = active_.load();
+  const int error = ClaimAt(endpoint_, cookie, interruption, &connections_[1 - active]);
+  if (error == 0) {
+    close(connections_[active].fd());
+  } else {
+    sharing_child_.store(nullptr);
+  }
+  return error;
+}
+
+int Process::CancelFork(const PreforkCookie& cookie, const SignalBlock& block) {
+  Interruption interruption;
+  interruption.mask = block.before();
   Connection canceller;
-  long result = canceller.Open(endpoint_);
-  if (result == 0) result = canceller.Fork(cookie, /*cancel=*/true);
+  long result = canceller.Open(endpoint_, &interruption);
+  if (result == 0) result = canceller.Fork(cookie, /*cancel=*/true, &interruption);
   canceller.Abandon();
   return static_cast<int>(-result);
 }
@@ -124,10 +140,10 @@ pid_t Process::Fork(pid_t (*fork_function)()) {
   const pid_t pid = fork_function();
   if (pid < 0) {
     const int error = errno;
-    CancelFork(cookie);
+    CancelFork(cookie, block);
     errno = error;
   } else if (pid == 0) {
-    if (const int error = Claim(cookie); error != 0) {
+    if (const int error = Claim(cookie, block); error != 0) {
       Complain("the child of a fork got no process in the server: %s: exiting", strerror(error));
       _exit(1);
     }
@@ -135,14 +151,14 @@ pid_t Process::Fork(pid_t (*fork_function)()) {
   return pid;
 }
 
-bool Process::Suspend() {
+bool Process::Suspend(const Interruption& interruption) {
   if (page_ == nullptr || !owns_connection()) return false;
   // Nobody else uses the connection of a child on its parent's memory, and what it counted there
   // before its exec would stay so.
   const bool counts = !in_sharing_child();
   uint32_t generation;
   if (counts && !TryEnter(&generation)) return false;
-  if (connection().Suspend()) {
+  if (connection().Suspend(&interruption)) {
     execing_.store(ThreadPointer());
     return true;
   }
@@ -160,7 +176,9 @@ int Process::Exec(const char* path, char* const argv[], char* const envp[]) {
   char exec_fd[64];
   char parsed_server[160];
   const SignalBlock block;
-  const bool suspended = Suspend();
+  Interruption interruption;
+  interruption.mask = block.before();
+  const bool suspended = Suspend(interruption);
   if (suspended) {
     const Connection::Inheritance inherited = connection().inheritance();
     snprintf(exec_fd, sizeof exec_fd, "%s=%d,%u,%u", kExecFdVariable, inherited.fd,

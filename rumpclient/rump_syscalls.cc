@@ -68,7 +68,7 @@ ssize_t SizeStub(Args... args) {
 // with `mask` instead of the thread's as long as nothing is ready. Returns its error.
 int CallWithMask(client::Call* call, client::SignalSet mask) {
   const client::SignalBlock block;
-  if (const int error = client::process.Issue(call, &mask); error != 0) return error;
+  if (const int error = client::process.IssueBlocked(call, block, mask); error != 0) return error;
   if (call->error != 0 || call->retval[0] != 0) return call->error;
   // The call had no time to wait, but those that `mask` lets in have their turn.
   const client::SignalSet arrived = client::ClaimPending(~mask);

@@ -57,10 +57,10 @@ int Daemonise(bool stay, bool keep_output) {
   const SignalBlock block;
   if (daemon(stay, keep_output) != 0) {
     const int error = errno;
-    process.CancelFork(cookie);
+    process.CancelFork(cookie, block);
     return error;
   }
-  return process.Claim(cookie);
+  return process.Claim(cookie, block);
 }
 
 int CloseNotify(int* fd, rumpclient_closevariant variant) {
@@ -100,11 +100,15 @@ RUMPCLIENT_EXPORT ForkHandle* rumpclient_prefork() {
 }
 
 RUMPCLIENT_EXPORT int rumpclient_fork_init(ForkHandle* fork) {
-  return rump::client::Result(rump::client::process.Claim(fork->cookie));
+  const rump::client::SignalBlock block;
+  return rump::client::Result(rump::client::process.Claim(fork->cookie, block));
 }
 
 RUMPCLIENT_EXPORT void rumpclient_fork_cancel(ForkHandle* fork) {
-  rump::client::process.CancelFork(fork->cookie);
+  {
+    const rump::client::SignalBlock block;
+    rump::client::process.CancelFork(fork->cookie, block);
+  }
   free(fork);
 }
 

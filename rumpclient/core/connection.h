@@ -27,6 +27,7 @@
 #include "protocol/url.h"
 #include "rumpclient/core/call.h"
 #include "rumpclient/core/call_memory.h"
+#include "rumpclient/core/deadline.h"
 #include "rumpclient/core/futex.h"
 #include "rumpclient/core/interruption.h"
 
@@ -43,13 +44,16 @@ class Connection {
   // high number. 0, or -errno: connect(2)'s, EPROTONOSUPPORT for a banner of another major version,
   // EPROTO for no banner at all, ETIMEDOUT for none within 10 seconds, EALREADY if it is open.
   // Not thread-safe against other functions of the same object.
-  long Open(const Endpoint& endpoint);
+  // With `interruption`, here and below: signals are blocked, and those that it lets in and that
+  // have no handler end or stop the program if it waits for long.
+  long Open(const Endpoint& endpoint, const Interruption* interruption = nullptr);
 
-  // The handshakes, each after Open: 0 or -errno (the wire's error or the handshake's own).
+  // The handshakes, each after Open: 0 or -errno (the wire's error or the handshake's own,
+  // ETIMEDOUT if there is no answer within 10 seconds). Not thread-safe, either.
   long Guest(std::string_view command);
   // Claims the process that `cookie` names; with `cancel` drops it, and the connection is closed
   // when the server has done so.
-  long Fork(const PreforkCookie& cookie, bool cancel);
+  long Fork(const PreforkCookie& cookie, bool cancel, const Interruption* interruption = nullptr);
   // Renames the process after an exec; drains its other calls.
   long Exec(std::string_view command);
 
@@ -71,7 +75,7 @@ class Connection {
   // and keeps all threads from sending and receiving, so that the program that comes next finds the
   // stream at the start of a frame; Resume ends that, when there is no next program. Between the
   // two, only functions that touch no frame may be called. False: the connection is lost.
-  bool Suspend();
+  bool Suspend(const Interruption* interruption = nullptr);
   void Resume();
   // Whether the descriptor is closed by an exec.
   void SetCloseOnExec(bool on);
@@ -94,8 +98,9 @@ class Connection {
   void Reset();
 
   // Moves the descriptor to another number, close-on-exec, and frees the one it has: for a program
-  // that wants that number. 0 or -errno (EBADF if not open). Waits for a frame that is being read.
-  long MoveFd();
+  // that wants that number. 0 or -errno (EBADF if not open). Waits for frames that are on their
+  // way.
+  long MoveFd(const Interruption* interruption = nullptr);
 
   // True from Open until the connection is lost.
   bool open() const { return fd_.load(std::memory_order_relaxed) >= 0; }
@@ -106,7 +111,10 @@ class Connection {
 
  private:
   struct Pending;
+  class Beginning;
 
+  // Shells and daemons give 0 to 2 a meaning of their own.
+  static constexpr int kLowestFd = 3;
   // An answer that takes longer, in microseconds, lets signals in.
   static constexpr long kShortWait = 1'000;
   static constexpr size_t kReceiveBuffer = 8192;
@@ -114,9 +122,17 @@ class Connection {
   // Address space that ANONMMAP may take over the life of a connection.
   static constexpr uint64_t kMaxAnonymousMemory = uint64_t{1} << 30;
 
+  long Connect(const Endpoint& endpoint);
   long ReadBanner();
-  // Waits for the server to close, as it does when it has done what it does not answer.
-  void AwaitEnd();
+  long Handshake(HandshakeKind kind, const void* payload, size_t payload_size,
+                 const Interruption* interruption);
+  long CancelFork(const PreforkCookie& cookie, const Interruption* interruption);
+  // Receives frames that have begun to arrive, while nobody else reads.
+  void ReadRest(const Interruption* interruption);
+  // Ends what Suspend did to those that read.
+  void LetRead();
+  // With both locks held.
+  long MoveUnusedFd();
 
   // Sends the request and waits for its response. 0, or -ENOTCONN, or for a response of class
   // ERROR its -errno.
@@ -125,8 +141,10 @@ class Connection {
   void Await(Pending* pending);
   static void WaitWithSignals(void* pending);
   static void DropCancelled(void* pending);
-  // Under lock_, the second and third but for their waits.
+  // Under lock_, ReadOnce and Sleep but for their waits.
   bool MayRead(const Pending& pending) const;
+  // Whether the reader may be in the middle of a frame.
+  bool InFrame() const;
   void ReadOnce(Pending* pending);
   void Sleep(Pending* pending, bool* patient);
   void Interrupt(Pending* pending);
@@ -153,6 +171,8 @@ class Connection {
   long Send(FrameHeader header, const void* payload, size_t payload_size,
             const Interruption* interruption, int send_fd = -1);
   long WaitFor(short events, const Interruption* interruption) const;
+  // Sleeps, with the same signals let in.
+  static void Pause(long nanoseconds, const Interruption* interruption);
 
   // The reader's side, for the thread that holds the role.
   enum class ReadResult {
@@ -176,8 +196,11 @@ class Connection {
   void SetTimeout(bool on);
   bool Skip(uint64_t n);
   // recvmsg into `extra` and, behind it, the empty or compacted buffer. Keeps descriptors that come
-  // along. Bytes received, 0 at the end of the stream, or -errno (EAGAIN: nothing for a while, and
-  // the reader lets signals in).
+  // along. Bytes received, 0 at the end of the stream, or -errno (EINTR; EAGAIN: nothing for a
+  // while, if the socket has its timeout).
+  long TryReceive(void* extra, size_t extra_size);
+  // The same in a place where signals may be let in, and until the deadline. EAGAIN only if there
+  // is none.
   long Receive(void* extra, size_t extra_size);
   // The same in the middle of a frame: waits for as long as it takes.
   long ReceiveSome(void* extra, size_t extra_size);
@@ -195,6 +218,10 @@ class Connection {
   Pending* list_ = nullptr;    // newest first
   Pending* reader_ = nullptr;  // who has the reader's role
   bool suspended_ = false;     // nobody may read
+
+  // While it begins.
+  Deadline deadline_;
+  const Interruption* beginning_for_ = nullptr;
 
   // The reader's own.
   const Interruption* reading_for_ = nullptr;

@@ -52,6 +52,15 @@ size_t Unsent(const FrameHeader& header, const void* payload, size_t sent, bool 
   return count;
 }
 
+// Waits for at most one socket. Handlers cannot run here, in the middle of a frame. But a program
+// must be able to end whatever its server does.
+long Poll(pollfd* socket, __kernel_timespec* timeout, const Interruption* interruption) {
+  const int count = socket != nullptr ? 1 : 0;
+  if (interruption == nullptr) return RawSyscall(SYS_ppoll, socket, count, timeout, nullptr, 0);
+  const SignalSet mask = ~(WithoutHandler() & ~interruption->mask);
+  return RawSyscall(SYS_ppoll, socket, count, timeout, &mask, sizeof mask);
+}
+
 // One sendmsg(2), with the descriptor `fd` unless it is -1.
 long SendParts(int socket, iovec* parts, size_t count, int fd) {
   msghdr message = {};
@@ -89,12 +98,16 @@ void Connection::EndServing(Pending* pending) {
 }
 
 long Connection::WaitFor(short events, const Interruption* interruption) const {
+  if (interruption == nullptr) interruption = beginning_for_;
   pollfd socket = {fd(), events, 0};
-  if (interruption == nullptr) return RawSyscall(SYS_ppoll, &socket, 1, nullptr, nullptr, 0);
-  // Handlers cannot run here, in the middle of a frame. But a program must be able to end whatever
-  // its server does.
-  const SignalSet mask = ~(WithoutHandler() & ~interruption->mask);
-  return RawSyscall(SYS_ppoll, &socket, 1, nullptr, &mask, sizeof mask);
+  __kernel_timespec left;
+  if (!deadline_.is_never()) left = deadline_.Left();
+  return Poll(&socket, deadline_.is_never() ? nullptr : &left, interruption);
+}
+
+void Connection::Pause(long nanoseconds, const Interruption* interruption) {
+  __kernel_timespec pause = {0, nanoseconds};
+  Poll(nullptr, &pause, interruption);
 }
 
 size_t Connection::SendShort(const FrameHeader& header, const void* payload) const {
@@ -122,7 +135,7 @@ long Connection::Send(FrameHeader header, const void* payload, size_t payload_si
     const size_t count = Unsent(header, payload, sent, fault, parts);
     const long n = SendParts(fd, parts, count, sent == 0 ? send_fd : -1);
     if (n == -EINTR) continue;
-    if (n == -EAGAIN) {
+    if (n == -EAGAIN && !deadline_.Passed()) {
       WaitFor(POLLOUT, interruption);
       continue;
     }
@@ -143,7 +156,7 @@ long Connection::Send(FrameHeader header, const void* payload, size_t payload_si
 
 Connection::ReadResult Connection::ReadFrame() {
   if (unread_size() == 0) {
-    SetTimeout(reading_for_ != nullptr);
+    SetTimeout(reading_for_ != nullptr || !deadline_.is_never());
     const long n = Receive(nullptr, 0);
     if (n == -EAGAIN) return ReadResult::kNothing;
     if (n <= 0) return ReadResult::kLost;
@@ -369,13 +382,22 @@ long Connection::ReceiveSome(void* extra, size_t extra_size) {
 }
 
 long Connection::Receive(void* extra, size_t extra_size) {
+  for (;;) {
+    if (deadline_.Passed()) return -ETIMEDOUT;
+    const long n = TryReceive(extra, extra_size);
+    if (n == -EAGAIN && !deadline_.is_never()) {
+      WaitFor(POLLIN, reading_for_);
+    } else if (n != -EINTR) {
+      return n;
+    }
+  }
+}
+
+long Connection::TryReceive(void* extra, size_t extra_size) {
   if (begin_ == end_) begin_ = end_ = 0;
   if (!takes_fds_ && extra_size == 0) {
-    long n;
-    do {
-      n = RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr,
-                     nullptr);
-    } while (n == -EINTR);
+    const long n =
+        RawSyscall(SYS_recvfrom, fd(), buffer_ + end_, kReceiveBuffer - end_, 0, nullptr, nullptr);
     if (n > 0) end_ += static_cast<size_t>(n);
     return n;
   }
@@ -384,12 +406,9 @@ long Connection::Receive(void* extra, size_t extra_size) {
   msghdr message = {};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
-  long n;
-  do {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    n = RawSyscall(SYS_recvmsg, fd(), &message, MSG_CMSG_CLOEXEC);
-  } while (n == -EINTR);
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const long n = RawSyscall(SYS_recvmsg, fd(), &message, MSG_CMSG_CLOEXEC);
   if (n <= 0) return n;
   if (static_cast<size_t>(n) > extra_size) end_ += static_cast<size_t>(n) - extra_size;
   if (const cmsghdr* const rights = CMSG_FIRSTHDR(&message);

@@ -55,6 +55,8 @@ bool Connection::MayRead(const Pending& pending) const {
   return reader_->watching && reader_->thread == pending.thread;
 }
 
+bool Connection::InFrame() const { return reader_ != nullptr && !reader_->watching; }
+
 void Connection::ReadOnce(Pending* pending) {
   reader_ = pending;
   lock_.Unlock();
@@ -107,20 +109,22 @@ void Connection::WaitWithSignals(void* arg) {
   // Those that came while they were blocked are not lost on the call.
   const SignalSet arrived = ClaimPending(~mask);
   const bool ends = arrived != 0 && EndsCall(arrived, number);
-  const __kernel_timespec* const timeout = IsNeverRestarted(number) ? &pending->patience : nullptr;
-  SetSignalMask(mask);
   long result = -EINTR;
-  if (ends) {
-    // Its handler has run.
-  } else if (!pending->watching) {
-    result = FutexWait(&pending->wake, 0, timeout);
-  } else if (timeout != nullptr) {
-    result = RawSyscall(SYS_ppoll, &pending->readable, 1, timeout, nullptr, 0);
+  if (!ends && pending->watching && EveryHandlerEnds(~mask, number)) {
+    // Lets them in and waits in one step, but is never restarted.
+    result = RawSyscall(SYS_ppoll, &pending->readable, 1, &pending->patience, &mask, sizeof mask);
   } else {
-    const int fd = pending->readable.fd;
-    result = RawSyscall(SYS_recvmsg, fd, &pending->peek, MSG_PEEK);
+    SetSignalMask(mask);
+    if (ends) {
+      // Its handler has run.
+    } else if (pending->watching) {
+      result = RawSyscall(SYS_recvmsg, pending->readable.fd, &pending->peek, MSG_PEEK);
+    } else {
+      result =
+          FutexWait(&pending->wake, 0, IsNeverRestarted(number) ? &pending->patience : nullptr);
+    }
+    SetSignalMask(kAllSignals);
   }
-  SetSignalMask(kAllSignals);
   pending->wait_result = result;
 }
 
@@ -167,20 +171,22 @@ void Connection::DropCancelled(void* arg) {
 void Connection::ReleaseRole(Pending* pending) {
   if (reader_ == pending) reader_ = nullptr;
   if (reader_ != nullptr || suspended_) return;
-  // The reader that this call's signal handler interrupted.
-  for (Pending* below = list_; below != nullptr; below = below->next) {
-    if (!below->watching) continue;
-    reader_ = below;
-    below->Spoil();
-    return;
+  // The reader that this call's signal handler interrupted. It looks what has become of its role
+  // when the handler has returned.
+  Pending* below = nullptr;
+  for (Pending* each = list_; each != nullptr; each = each->next) {
+    if (!each->watching) continue;
+    each->Spoil();
+    if (below == nullptr) below = each;
   }
   // One that still sends is passed over: it may be blocked, and looks for itself when it is not.
+  // So does one whose thread is in a handler, which may take long: that is not woken by this.
   for (Pending* heir = list_; heir != nullptr; heir = heir->next) {
     if (!heir->asleep) continue;
     heir->wake.store(1, std::memory_order_relaxed);
-    FutexWakeOne(&heir->wake);
-    return;
+    if (FutexWakeOne(&heir->wake)) return;
   }
+  reader_ = below;
 }
 
 void Connection::Unlink(Pending* pending) {

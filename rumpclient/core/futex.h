@@ -20,8 +20,9 @@ inline long FutexWait(std::atomic<uint32_t>* word, uint32_t expected,
   return RawSyscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout);
 }
 
-inline void FutexWakeOne(std::atomic<uint32_t>* word) {
-  RawSyscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1);
+// Whether somebody slept.
+inline bool FutexWakeOne(std::atomic<uint32_t>* word) {
+  return RawSyscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1) > 0;
 }
 
 // Not recursive: a signal handler that interrupts the holder must not take it.
@@ -37,6 +38,11 @@ class FutexLock {
       FutexWait(&word_, kContended);
       seen = word_.exchange(kContended, std::memory_order_acquire);
     }
+  }
+
+  bool TryLock() {
+    uint32_t seen = kFree;
+    return word_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire);
   }
 
   void Unlock() {

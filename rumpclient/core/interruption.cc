@@ -64,6 +64,20 @@ bool EndsCall(SignalSet signals, uint32_t number) {
   return false;
 }
 
+bool EveryHandlerEnds(SignalSet signals, uint32_t number) {
+  if (IsNeverRestarted(number)) return true;
+  bool any = false;
+  for (int signo = 1; signo <= kSignals; ++signo) {
+    // Of libc's own one ends the thread; the other, of setuid(2) and its like, is rare enough.
+    if ((signals & Bit(signo)) == 0 || (kOfLibc & Bit(signo)) != 0) continue;
+    const KernelSigaction action = ActionOf(signo);
+    if (!HasHandler(action)) continue;
+    if ((action.flags & SA_RESTART) != 0) return false;
+    any = true;
+  }
+  return any;
+}
+
 SignalSet WithoutHandler() {
   SignalSet without = 0;
   for (int signo = 1; signo <= kSignals; ++signo) {

@@ -30,6 +30,9 @@ struct Interruption {
 // none.
 bool EndsCall(SignalSet signals, uint32_t number);
 
+// Whether there are handlers for `signals`, and whichever runs ends the system call `number`.
+bool EveryHandlerEnds(SignalSet signals, uint32_t number);
+
 // Whether signal(7) has `number` among the calls that no SA_RESTART restarts.
 bool IsNeverRestarted(uint32_t number);
 

@@ -85,6 +85,14 @@ int Mask() {
   return sigisemptyset(&mask) ? 0 : 1;
 }
 
+// own: 0 if the library's descriptor, the only one that is high, is closed by a plain exec.
+int Own() {
+  constexpr int kLowest = 1000;
+  int fd = kLowest;
+  while (fd < 2 * kLowest && fcntl(fd, F_GETFD) == -1) ++fd;
+  return fcntl(fd, F_GETFD) == FD_CLOEXEC ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -94,6 +102,7 @@ int main(int argc, char** argv) {
   if (what == "chain") return Chain(args);
   if (what == "open") return Open(args);
   if (what == "mask") return Mask();
+  if (what == "own") return Own();
   if (what == "pid") return rump_sys_getpid() == std::stoi(args[0]) ? 0 : 1;
   return 2;
 }

@@ -128,6 +128,12 @@ void FakePeer::Welcome(std::string_view banner) {
   Send(HandshakeAnswer(guest.header.reqno, 0));
 }
 
+void FakePeer::GrantPrefork() {
+  const ReceivedFrame prefork = ExpectRequest(FrameType::kPrefork);
+  Send(Frame(FrameClass::kResponse, FrameType::kPrefork, prefork.header.reqno, 0,
+             std::string(sizeof(PreforkCookie), 'c')));
+}
+
 void FakePeer::Answer(const ReceivedFrame& call, uint64_t retval, int fd) {
   Send(SyscallAnswer(call.header.reqno, 0, retval), fd);
 }

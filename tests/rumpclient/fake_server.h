@@ -52,6 +52,8 @@ class FakePeer {
 
   // Banner and an accepted GUEST handshake.
   void Welcome(std::string_view banner = kLinuxBanner);
+  // Answers a PREFORK with a cookie.
+  void GrantPrefork();
   // The answer to a SYSCALL.
   void Answer(const ReceivedFrame& call, uint64_t retval, int fd = -1);
   void Fail(const ReceivedFrame& call, int error);

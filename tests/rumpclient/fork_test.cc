@@ -1,6 +1,13 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,8 +45,13 @@ pid_t InChild(pid_t (*fork_function)(), Function child) {
   ExitWithResult();
 }
 
-TEST(ForkTest, ThreeGenerationsAndPipes) {
-  TestServer server;
+class TransportTest : public testing::TestWithParam<Transport> {};
+
+INSTANTIATE_TEST_SUITE_P(UnixAndTcp, TransportTest,
+                         testing::Values(Transport::kUnix, Transport::kTcp));
+
+TEST_P(TransportTest, ThreeGenerationsAndPipes) {
+  TestServer server(GetParam());
   RunProgram(server, [] {
     const pid_t grandparent = rump_sys_getpid();
     RumpPipe up;
@@ -118,9 +130,7 @@ TEST(ForkTest, ChildThatTheServerRefusesEnds) {
       [&](FakePeer* peer) {
         if (std::exchange(parents, false)) {
           peer->Welcome();
-          const auto prefork = peer->ExpectRequest(FrameType::kPrefork);
-          peer->Send(Frame(FrameClass::kResponse, FrameType::kPrefork, prefork.header.reqno, 0,
-                           std::string(sizeof(PreforkCookie), 'c')));
+          peer->GrantPrefork();
           return;
         }
         peer->Send(kLinuxBanner);
@@ -147,6 +157,55 @@ TEST(ForkTest, ChildThatTheServerRefusesEnds) {
   ExpectGoodEnd(program);
 }
 
+// What the server leaves undone must not keep a program from being ended.
+class StallTest : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(ClaimAndCancel, StallTest, testing::Bool());
+
+TEST_P(StallTest, HandshakeCanBeEnded) {
+  constexpr uint64_t kNobodys = ~uint64_t{0};
+  int pids[2];
+  ASSERT_EQ(0, pipe2(pids, O_CLOEXEC));
+  bool parents = true;
+  FakeServer server(
+      [&](FakePeer* peer) {
+        if (std::exchange(parents, false)) {
+          peer->Welcome();
+          peer->GrantPrefork();
+          return;
+        }
+        peer->Send(kLinuxBanner);
+        peer->ExpectRequest(FrameType::kHandshake);
+        pid_t pid = -1;
+        EXPECT_EQ(sizeof pid, read(pids[0], &pid, sizeof pid));
+        EXPECT_EQ(0, kill(pid, SIGTERM));
+        while (peer->Send(HandshakeAnswer(kNobodys, 0))) usleep(5000);
+      },
+      2);
+  const pid_t program = fork();
+  if (program == 0) {
+    setenv("RUMP_SERVER", server.url().c_str(), 1);
+    EXPECT_EQ(0, rumpclient_init());
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    EXPECT_NE(nullptr, fork);
+    const pid_t child = InChild(&::fork, [&] {
+      const pid_t self = getpid();
+      EXPECT_EQ(sizeof self, write(pids[1], &self, sizeof self));
+      if (GetParam()) {
+        rumpclient_fork_init(fork);
+      } else {
+        rumpclient_fork_cancel(fork);
+      }
+    });
+    int status = -1;
+    EXPECT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFSIGNALED(status)) << status;
+    EXPECT_EQ(SIGTERM, WTERMSIG(status));
+    ExitWithResult();
+  }
+  ExpectGoodEnd(program);
+}
+
 TEST(PreforkTest, ParentItselfIsBusy) {
   TestServer server;
   RunProgram(server, [] {
@@ -163,6 +222,42 @@ TEST(PreforkTest, ParentItselfIsBusy) {
     EXPECT_EQ(0, rumpclient_fork_init(fork)) << "nobody else makes calls";
     EXPECT_NE(before, rump_sys_getpid());
     free(fork);
+  });
+}
+
+// From now on the host refuses to fork.
+void RefuseForks() {
+  constexpr uint32_t kNumber = offsetof(seccomp_data, nr);
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fork, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+  };
+  const sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+  ASSERT_EQ(0, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  ASSERT_EQ(0, prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) << strerror(errno);
+}
+
+TEST(ForkTest, HostsRefusalDropsTheCopy) {
+  TestServer server;
+  RunProgram(server, [] {
+    RumpPipe pipe;
+    const int processes = CountProcesses();
+    RefuseForks();
+    EXPECT_EQ(-1, rumpclient_fork());
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    EXPECT_EQ(-1, rumpclient_vfork());
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    EXPECT_EQ(-1, rumpclient_daemon(1, 1));
+    EXPECT_EQ(EAGAIN, errno);
+    EXPECT_EQ(processes, CountProcesses());
+    Put(pipe.writer, 'x');
+    EXPECT_EQ('x', Get(pipe.reader));
   });
 }
 
@@ -327,7 +422,50 @@ TEST(VforkTest, OnTheParentsMemory) {
   });
 }
 
-TEST(DaemonTest, IsTheSameToTheServer) {
+// There is room for one child on its parent's memory at a time.
+TEST(VforkTest, SecondChildOnTheParentsMemoryIsRefused) {
+  static constexpr int kRefused = 3;
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    int claimed[2];
+    int go_on[2];
+    ASSERT_EQ(0, pipe2(claimed, O_CLOEXEC));
+    ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+    struct rumpclient_fork* const forks[] = {rumpclient_prefork(), rumpclient_prefork()};
+    std::thread first([&] {
+      const pid_t child = vfork();
+      if (child == 0) {
+        char c;
+        if (rumpclient_fork_init(forks[0]) != 0 || write(claimed[1], "x", 1) != 1) _exit(1);
+        if (read(go_on[0], &c, 1) != 1) _exit(2);
+        _exit(rump_sys_getpid() > 0 ? 0 : 4);
+      }
+      rumpclient_fork_vparent(forks[0]);
+      ExpectGoodEnd(child);
+    });
+    char c;
+    EXPECT_EQ(1, read(claimed[0], &c, 1));
+    const pid_t second = vfork();
+    if (second == 0) {
+      _exit(rumpclient_fork_init(forks[1]) == -1 && errno == EBUSY ? kRefused : 1);
+    }
+    rumpclient_fork_vparent(forks[1]);
+    int status = -1;
+    EXPECT_EQ(second, waitpid(second, &status, 0));
+    EXPECT_EQ(kRefused, WEXITSTATUS(status));
+    EXPECT_EQ(1, write(go_on[1], "x", 1));
+    first.join();
+    EXPECT_EQ(parent, rump_sys_getpid());
+    for (struct rumpclient_fork* const fork : forks) free(fork);
+  });
+}
+
+class DaemonTest : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Noclose, DaemonTest, testing::Bool());
+
+TEST_P(DaemonTest, IsTheSameToTheServer) {
   TestServer server;
   int result[2];
   ASSERT_EQ(0, pipe2(result, O_CLOEXEC));
@@ -335,7 +473,17 @@ TEST(DaemonTest, IsTheSameToTheServer) {
     RumpPipe pipe;
     Put(pipe.writer, 'd');
     const pid_t before = getpid();
-    ASSERT_EQ(0, rumpclient_daemon(0, 1)) << strerror(errno);
+    const bool keeps_output = GetParam();
+    struct stat null = {};
+    struct stat output = {};
+    ASSERT_EQ(0, stat("/dev/null", &null));
+    const int file = memfd_create("output", 0);
+    for (int fd = 0; fd <= 2; ++fd) dup2(file, fd);
+    ASSERT_EQ(0, rumpclient_daemon(0, keeps_output)) << strerror(errno);
+    for (int fd = 0; fd <= 2; ++fd) {
+      EXPECT_EQ(0, fstat(fd, &output));
+      EXPECT_EQ(!keeps_output, output.st_rdev == null.st_rdev);
+    }
     EXPECT_NE(before, getpid());
     EXPECT_EQ(getpid(), getsid(0));
     char directory[8] = "";

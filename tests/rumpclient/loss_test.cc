@@ -1,4 +1,5 @@
 // What becomes of a program whose server is lost, under each setting of rumpclient_setconnretry().
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -113,8 +114,13 @@ TEST(LossTest, CallsFailUnlessToldOtherwise) {
   program.Tell();
 }
 
-TEST(LossTest, Once) {
-  TestServer server;
+class TransportTest : public testing::TestWithParam<Transport> {};
+
+INSTANTIATE_TEST_SUITE_P(UnixAndTcp, TransportTest,
+                         testing::Values(Transport::kUnix, Transport::kTcp));
+
+TEST_P(TransportTest, Once) {
+  TestServer server(GetParam());
   Program program(server, [](Program* test) {
     rumpclient_setconnretry(RUMPCLIENT_RETRYCONN_ONCE);
     RumpPipe pipe;
@@ -203,29 +209,87 @@ TEST(LossTest, ForEverWithCallsInFlight) {
 }
 
 TEST(LossTest, ManyTimesUnderLoad) {
+  static constexpr int kTimes = 10;
+  static constexpr int kThreads = 6;
   TestServer server;
   Program program(server, [](Program* test) {
     rumpclient_setconnretry(RUMPCLIENT_RETRYCONN_INFTIME);
     std::atomic<bool> stop{false};
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 6; ++i) {
-      threads.emplace_back([&] {
-        while (!stop) {
-          EXPECT_TRUE(rump_sys_getpid() > 0 || errno == ENOTCONN);
+    std::atomic<int> calls[kThreads] = {};
+    const auto call = [&](int thread) {
+      while (!stop) {
+        if (rump_sys_getpid() > 0) {
+          calls[thread].fetch_add(1);
+        } else {
+          EXPECT_EQ(ENOTCONN, errno);
         }
-      });
-    }
-    test->Tell();
-    test->Hear();
-    stop = true;
-    for (std::thread& thread : threads) thread.join();
-    EXPECT_LT(0, rump_sys_getpid());
+      }
+    };
+    const std::string said = Stderr([&] {
+      std::vector<std::thread> threads;
+      for (int i = 0; i < kThreads; ++i) threads.emplace_back(call, i);
+      for (int round = 0; round <= kTimes; ++round) {
+        // Each of them has been answered in this round, some of their calls having been lost.
+        for (std::atomic<int>& made : calls) {
+          for (const int before = made; made < before + 10;) sched_yield();
+        }
+        test->Tell();
+        test->Hear();
+      }
+      stop = true;
+      for (std::thread& thread : threads) thread.join();
+    });
+    EXPECT_EQ(kTimes, Count(said, kLost)) << said;
+    EXPECT_EQ(kTimes, Count(said, kBack)) << said;
   });
-  program.Hear();
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < kTimes; ++i) {
+    program.Hear();
     server.Kill();
     server.Start();
+    program.Tell();
   }
+  program.Hear();
+  program.Tell();
+}
+
+int CountThreads() {
+  int count = 0;
+  DIR* const threads = opendir("/proc/self/task");
+  while (const dirent* const entry = readdir(threads)) count += entry->d_name[0] != '.';
+  closedir(threads);
+  return count;
+}
+
+// Neither for calls, long or short, nor for forks and reconnections.
+TEST(LossTest, NoThreadIsStarted) {
+  TestServer server;
+  Program program(server, [](Program* test) {
+    // A sanitizer may have one of its own.
+    const int threads = CountThreads();
+#ifndef __SANITIZE_THREAD__
+    EXPECT_EQ(1, threads);
+#endif
+    rumpclient_setconnretry(RUMPCLIENT_RETRYCONN_INFTIME);
+    const timespec moment = {0, 5'000'000};
+    const auto expect_none = [&] {
+      EXPECT_LT(0, rump_sys_getpid());
+      EXPECT_EQ(0, rump_sys_nanosleep(&moment, nullptr));
+      EXPECT_EQ(threads, CountThreads());
+    };
+    expect_none();
+    const pid_t child = rumpclient_fork();
+    if (child == 0) {
+      expect_none();
+      ExitWithResult();
+    }
+    ExpectGoodEnd(child);
+    test->Tell();
+    test->Hear();
+    EXPECT_EQ(1, Count(Stderr(expect_none), kBack));
+  });
+  program.Hear();
+  server.Kill();
+  server.Start();
   program.Tell();
 }
 
@@ -259,9 +323,7 @@ constinit std::atomic<int> refused{0};
 
 // The call below the handler is one that the reconnecting thread waits for.
 TEST(LossTest, HandlersCallIsNotMadeToWaitForItself) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "its runtime holds handlers back until the thread calls libc";
-#endif
+  SKIP_WITHOUT_PROMPT_HANDLERS();
   static constinit int in_handler[2];
   static constinit int go_on[2];
   TestServer server;

@@ -1,18 +1,16 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -22,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "rump/rump_syscalls.h"
 #include "rump/rumpclient.h"
+#include "tests/rumpclient/caller.h"
 #include "tests/rumpclient/fake_server.h"
 #include "tests/rumpclient/test_server.h"
 
@@ -29,284 +28,44 @@ namespace rump::client {
 namespace {
 
 constinit std::atomic<int> handled{0};
-constinit std::atomic<pid_t> handlers_pid{0};
 
 void Count(int) { handled.fetch_add(1); }
 
-void CountAndCall(int) {
-  const int saved = errno;
-  handlers_pid = rump_sys_getpid();
-  handled.fetch_add(1);
-  errno = saved;
-}
-
-// A thread in one call: `call` returns what the system call did, and sees errno.
-class Caller {
- public:
-  explicit Caller(std::function<long()> call)
-      : thread_([this, call = std::move(call)] {
-          result_ = call();
-          error_ = errno;
-        }) {}
-  void Signal(int signo) { EXPECT_EQ(0, pthread_kill(thread_.native_handle(), signo)); }
-  void ExpectEintr() {
-    thread_.join();
-    EXPECT_EQ(-1, result_);
-    EXPECT_EQ(EINTR, error_);
-  }
-  void ExpectResult(long result) {
-    thread_.join();
-    EXPECT_EQ(result, result_) << strerror(error_);
-  }
-
- private:
-  long result_ = 0;
-  int error_ = 0;
-  std::thread thread_;
-};
-
-long RumpPoll(int fd, int timeout) {
-  pollfd entry = {fd, POLLIN, 0};
-  const long result = Call(SYS_poll, {reinterpret_cast<uint64_t>(&entry), 1,
-                                      static_cast<uint64_t>(static_cast<int64_t>(timeout))});
-  if (result >= 0) return result;
-  errno = static_cast<int>(-result);
-  return -1;
-}
-
-int RumpListener(sockaddr_in* name) {
-  *name = {};
-  name->sin_family = AF_INET;
-  name->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int fd = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
-  auto* const addr = reinterpret_cast<sockaddr*>(name);
-  socklen_t size = sizeof *name;
-  EXPECT_EQ(0, rump_sys_bind(fd, addr, size)) << strerror(errno);
-  EXPECT_EQ(0, rump_sys_getsockname(fd, addr, &size));
-  EXPECT_EQ(0, rump_sys_listen(fd, 1));
-  return fd;
-}
-
-// The blocked thread is the connection's reader if it is alone, else it sleeps.
-class InterruptTest : public testing::TestWithParam<bool> {
- protected:
-  void Run(const std::function<void()>& program) {
-    TestServer server;
-    RunProgram(server, [&] {
-      RumpPipe silent;
-      std::unique_ptr<Caller> reader;
-      if (GetParam()) {
-        reader = std::make_unique<Caller>([&] {
-          char c;
-          return rump_sys_read(silent.reader, &c, 1);
-        });
-        AwaitCallsInFlight(1);
-      }
-      program();
-      EXPECT_EQ(1, rump_sys_write(silent.writer, "x", 1));
-      if (reader != nullptr) reader->ExpectResult(1);
-    });
-  }
-  // Waits for the one more call that the test makes.
-  void AwaitBlocked() { AwaitCallsInFlight(GetParam() ? 2 : 1); }
-};
-
-INSTANTIATE_TEST_SUITE_P(ReaderAndSleeper, InterruptTest, testing::Bool());
-
-TEST_P(InterruptTest, ReadEndsWithEintr) {
-  Run([this] {
-    Handle(SIGUSR1, &Count, 0);
+// Cleanup handlers find the thread's own mask, not the one of the call.
+TEST(SignalTest, CancellationRestoresTheMask) {
+  TestServer server;
+  RunProgram(server, [] {
     RumpPipe pipe;
-    char c;
-    for (int i = 1; i <= 20; ++i) {
-      Caller caller([&] { return rump_sys_read(pipe.reader, &c, 1); });
-      AwaitBlocked();
-      caller.Signal(SIGUSR1);
-      caller.ExpectEintr();
-      EXPECT_EQ(i, handled);
-    }
-  });
-}
-
-TEST_P(InterruptTest, ReadIsRestarted) {
-  Run([this] {
-    Handle(SIGUSR1, &Count, SA_RESTART);
-    RumpPipe pipe;
-    char c;
-    Caller caller([&] { return rump_sys_read(pipe.reader, &c, 1); });
-    AwaitBlocked();
-    for (int i = 0; i < 20; ++i) caller.Signal(SIGUSR1);
-    AwaitBlocked();
-    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
-    caller.ExpectResult(1);
-    EXPECT_GE(handled, 1);
-  });
-}
-
-// Which of them ran is known however they mix.
-TEST_P(InterruptTest, OnlyTheHandlerWithoutRestartEnds) {
-  Run([this] {
-    Handle(SIGUSR1, &Count, SA_RESTART);
-    Handle(SIGUSR2, &Count, 0);
-    RumpPipe pipe;
-    char c;
-    Caller caller([&] { return rump_sys_read(pipe.reader, &c, 1); });
-    AwaitBlocked();
-    caller.Signal(SIGUSR1);
-    AwaitBlocked();
-    caller.Signal(SIGUSR2);
-    caller.ExpectEintr();
-  });
-}
-
-TEST_P(InterruptTest, Accept) {
-  Run([this] {
-    Handle(SIGUSR1, &Count, 0);
-    Handle(SIGUSR2, &Count, SA_RESTART);
-    sockaddr_in name;
-    const int listener = RumpListener(&name);
-    {
-      Caller caller([&] { return rump_sys_accept(listener, nullptr, nullptr); });
-      AwaitBlocked();
-      caller.Signal(SIGUSR1);
-      caller.ExpectEintr();
-    }
-    Caller caller([&] { return rump_sys_accept(listener, nullptr, nullptr) >= 0; });
-    AwaitBlocked();
-    caller.Signal(SIGUSR2);
-    const int client = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
-    EXPECT_EQ(0, rump_sys_connect(client, reinterpret_cast<sockaddr*>(&name), sizeof name));
-    caller.ExpectResult(1);
-  });
-}
-
-// Not even SA_RESTART restarts it.
-TEST_P(InterruptTest, PollEndsInAnyCase) {
-  Run([this] {
-    RumpPipe pipe;
-    for (const int flags : {0, SA_RESTART}) {
-      Handle(SIGUSR1, &Count, flags);
-      Caller caller([&] { return RumpPoll(pipe.reader, -1); });
-      AwaitBlocked();
-      caller.Signal(SIGUSR1);
-      caller.ExpectEintr();
-    }
-  });
-}
-
-TEST_P(InterruptTest, IgnoredAndBlockedSignalsEndNothing) {
-  Run([this] {
-    signal(SIGUSR1, SIG_IGN);
-    Handle(SIGUSR2, &Count, 0);
-    RumpPipe pipe;
-    char c;
-    Caller caller([&] {
-      sigset_t blocked;
-      sigemptyset(&blocked);
-      sigaddset(&blocked, SIGUSR2);
-      pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-      const long result = rump_sys_read(pipe.reader, &c, 1);
-      EXPECT_EQ(0, handled) << "it is still blocked";
-      pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
-      EXPECT_EQ(1, handled);
-      return result;
-    });
-    AwaitBlocked();
-    caller.Signal(SIGUSR1);
-    caller.Signal(SIGUSR2);
-    AwaitBlocked();
-    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
-    caller.ExpectResult(1);
-  });
-}
-
-// Its runtime holds handlers back until the thread calls libc.
-#ifdef __SANITIZE_THREAD__
-#define SKIP_WITHOUT_PROMPT_HANDLERS() GTEST_SKIP() << "not under ThreadSanitizer"
-#else
-#define SKIP_WITHOUT_PROMPT_HANDLERS()
-#endif
-
-TEST_P(InterruptTest, HandlerMakesCalls) {
-  SKIP_WITHOUT_PROMPT_HANDLERS();
-  Run([this] {
-    RumpPipe pipe;
-    char c;
-    for (const int flags : {SA_RESTART, 0}) {
-      Handle(SIGUSR1, &CountAndCall, flags);
-      Caller caller([&] { return rump_sys_read(pipe.reader, &c, 1); });
-      AwaitBlocked();
-      for (int i = 1; i <= 5; ++i) {
-        handled = 0;
-        caller.Signal(SIGUSR1);
-        while (handled == 0) sched_yield();
-        EXPECT_EQ(handlers_pid, rump_sys_getpid());
-        if (flags == 0) break;
-      }
-      if (flags == 0) {
-        caller.ExpectEintr();
-      } else {
-        EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
-        caller.ExpectResult(1);
-      }
-    }
-  });
-}
-
-constinit RumpPipe* handlers_pipe = nullptr;
-
-// A handler may block in a call of its own, whose thread reads for all then.
-TEST_P(InterruptTest, HandlerBlocks) {
-  SKIP_WITHOUT_PROMPT_HANDLERS();
-  Run([this] {
-    RumpPipe pipe;
-    RumpPipe second;
-    handlers_pipe = &second;
-    Handle(
-        SIGUSR1,
-        [](int) {
-          char c;
-          if (rump_sys_read(handlers_pipe->reader, &c, 1) == 1) handled.fetch_add(1);
-        },
-        SA_RESTART);
-    char c;
-    Caller caller([&] { return rump_sys_read(pipe.reader, &c, 1); });
-    AwaitBlocked();
-    caller.Signal(SIGUSR1);
-    AwaitCallsInFlight(GetParam() ? 3 : 2);
-    // The answer to the call below comes first.
-    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
-    EXPECT_LT(0, rump_sys_getpid());
-    EXPECT_EQ(0, handled);
-    EXPECT_EQ(1, rump_sys_write(second.writer, "x", 1));
-    caller.ExpectResult(1);
-    EXPECT_EQ(1, handled);
-  });
-}
-
-TEST_P(InterruptTest, Cancellation) {
-  Run([this] {
-    RumpPipe pipe;
-    for (int i = 0; i < 20; ++i) {
-      pthread_t thread;
-      ASSERT_EQ(0, pthread_create(
-                       &thread, nullptr,
-                       [](void* ends) -> void* {
-                         char c;
-                         rump_sys_read(static_cast<RumpPipe*>(ends)->reader, &c, 1);
-                         return nullptr;
-                       },
-                       &pipe));
-      AwaitBlocked();
-      ASSERT_EQ(0, pthread_cancel(thread));
-      void* result;
-      ASSERT_EQ(0, pthread_join(thread, &result));
-      EXPECT_EQ(PTHREAD_CANCELED, result);
-      AwaitCallsInFlight(GetParam() ? 1 : 0);
-    }
-    EXPECT_EQ(1, rump_sys_write(pipe.writer, "x", 1));
-    char c;
-    EXPECT_EQ(1, rump_sys_read(pipe.reader, &c, 1)) << "no cancelled read has taken it";
+    static constinit std::atomic<bool> blocked{false};
+    pthread_t thread;
+    ASSERT_EQ(0, pthread_create(
+                     &thread, nullptr,
+                     [](void* ends) -> void* {
+                       sigset_t own;
+                       sigemptyset(&own);
+                       sigaddset(&own, SIGUSR1);
+                       pthread_sigmask(SIG_SETMASK, &own, nullptr);
+                       sigset_t none;
+                       sigemptyset(&none);
+                       pollfd entry = {static_cast<RumpPipe*>(ends)->reader, POLLIN, 0};
+                       pthread_cleanup_push(
+                           [](void*) {
+                             sigset_t mask;
+                             pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+                             blocked = sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGUSR2);
+                           },
+                           nullptr);
+                       rump_sys_ppoll(&entry, 1, nullptr, &none);
+                       pthread_cleanup_pop(0);
+                       return nullptr;
+                     },
+                     &pipe));
+    AwaitCallsInFlight(1);
+    ASSERT_EQ(0, pthread_cancel(thread));
+    void* result;
+    ASSERT_EQ(0, pthread_join(thread, &result));
+    EXPECT_EQ(PTHREAD_CANCELED, result);
+    EXPECT_TRUE(blocked);
   });
 }
 
@@ -347,28 +106,47 @@ TEST(SignalTest, NoneIsLostAtTheStartOfACall) {
   ExpectGoodEnd(pid);
 }
 
+constinit int handlers_report = -1;
+
+// Each handler makes a call, which is answered while the one that it has interrupted waits. Its
+// other request would be CANCEL.
 TEST(SignalTest, WithoutTheExtensionTheCallGoesOn) {
+  constexpr int kTimes = 20;
+  constexpr int kHandlersAnswer = 7;
+  int threads_pid[2];
   int handler_ran[2];
+  ASSERT_EQ(0, pipe2(threads_pid, O_CLOEXEC));
   ASSERT_EQ(0, pipe2(handler_ran, O_CLOEXEC));
   FakeServer server([&](FakePeer* peer) {
     peer->Welcome();
+    pid_t pid = -1;
+    EXPECT_EQ(sizeof pid, read(threads_pid[0], &pid, sizeof pid));
     const auto call = peer->ExpectRequest(FrameType::kSyscall);
-    char c;
-    EXPECT_EQ(1, read(handler_ran[0], &c, 1));
+    for (int i = 0; i < kTimes; ++i) {
+      EXPECT_EQ(0, kill(pid, SIGUSR1));
+      const auto handlers = peer->ExpectRequest(FrameType::kSyscall);
+      EXPECT_EQ(static_cast<uint32_t>(SYS_getpid), handlers.header.u);
+      peer->Answer(handlers, kHandlersAnswer);
+      char c;
+      EXPECT_EQ(1, read(handler_ran[0], &c, 1));
+    }
     peer->Answer(call, 42);
     peer->ExpectEnd();
   });
-  static constinit int report_to = -1;
-  report_to = handler_ran[1];
+  handlers_report = handler_ran[1];
   const pid_t pid = fork();
   if (pid == 0) {
     setenv("RUMP_SERVER", server.url().c_str(), 1);
     EXPECT_EQ(0, rumpclient_init());
     Handle(
-        SIGALRM, [](int) { (void)!write(report_to, "x", 1); }, 0);
-    const itimerval soon = {{0, 0}, {0, 50'000}};
-    EXPECT_EQ(0, setitimer(ITIMER_REAL, &soon, nullptr));
-    EXPECT_EQ(42, rump_sys_getpid());
+        SIGUSR1,
+        [](int) {
+          if (rump_sys_getpid() == kHandlersAnswer) (void)!write(handlers_report, "x", 1);
+        },
+        0);
+    const pid_t self = getpid();
+    EXPECT_EQ(sizeof self, write(threads_pid[1], &self, sizeof self));
+    EXPECT_EQ(42, rump_sys_getppid());
     ExitWithResult();
   }
   ExpectGoodEnd(pid);
@@ -408,6 +186,54 @@ TEST(SignalTest, EndsOneThreadsCall) {
     EXPECT_EQ(kRounds, ended);
     EXPECT_EQ(kThreads, read);
   });
+}
+
+// A thread whose handler takes its time reads for nobody, so the role goes to one that waits.
+TEST(SignalTest, RoleGoesToAThreadThatWaits) {
+  SKIP_WITHOUT_PROMPT_HANDLERS();
+  static constinit int in_handler[2];
+  static constinit int go_on[2];
+  ASSERT_EQ(0, pipe2(in_handler, O_CLOEXEC));
+  ASSERT_EQ(0, pipe2(go_on, O_CLOEXEC));
+  constexpr int kCalls = 3;
+  std::promise<void> sent[kCalls];
+  std::promise<void> busy;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    ReceivedFrame calls[kCalls];
+    for (int i = 0; i < kCalls; ++i) {
+      calls[i] = peer->ExpectRequest(FrameType::kSyscall);
+      sent[i].set_value();
+    }
+    busy.get_future().wait();
+    for (int i = 0; i < kCalls; ++i) peer->Answer(calls[i], i);
+    peer->ExpectEnd();
+  });
+  setenv("RUMP_SERVER", server.url().c_str(), 1);
+  ASSERT_EQ(0, rumpclient_init());
+  Handle(
+      SIGUSR1,
+      [](int) {
+        char c;
+        (void)!write(in_handler[1], "x", 1);
+        (void)!read(go_on[0], &c, 1);
+      },
+      SA_RESTART);
+  std::unique_ptr<Caller> callers[kCalls];
+  for (int i = 0; i < kCalls; ++i) {
+    callers[i] = std::make_unique<Caller>([] { return rump_sys_getpid(); });
+    sent[i].get_future().wait();
+  }
+  char c;
+  callers[2]->Signal(SIGUSR1);
+  EXPECT_EQ(1, read(in_handler[0], &c, 1));
+  busy.set_value();
+  callers[0]->ExpectResult(0);
+  callers[1]->ExpectResult(1);
+  EXPECT_EQ(1, write(go_on[1], "x", 1));
+  callers[2]->ExpectResult(2);
+  int own = 1000;
+  while (shutdown(own, SHUT_RDWR) != 0) ++own;
 }
 
 // What the server leaves undone must not keep a program from being ended.

@@ -1,6 +1,7 @@
 #include "tests/rumpclient/test_server.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,12 +46,25 @@ int CallsInFlight(pid_t pid) {
   return atoi(report.c_str() + calls + key.size());
 }
 
+std::string FreeTcpUrl() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof name;
+  EXPECT_EQ(0, bind(fd, reinterpret_cast<sockaddr*>(&name), size)) << strerror(errno);
+  EXPECT_EQ(0, getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size));
+  close(fd);
+  return "tcp://127.0.0.1:" + std::to_string(ntohs(name.sin_port)) + "/";
+}
+
 }  // namespace
 
-TestServer::TestServer() {
+TestServer::TestServer(Transport transport, const char* option) : option_(option) {
   char directory[] = "/tmp/rhXXXXXX";
   EXPECT_NE(nullptr, mkdtemp(directory)) << strerror(errno);
   directory_ = directory;
+  url_ = transport == Transport::kUnix ? "unix://" + path() : FreeTcpUrl();
   Start();
 }
 
@@ -61,12 +75,16 @@ TestServer::~TestServer() {
 }
 
 void TestServer::Start() {
-  const std::string address = url();
-  const char* const argv[] = {"rump_server", address.c_str(), nullptr};
+  // It is known by the unix socket in any case.
+  const std::string address = "unix://" + path();
+  std::vector<const char*> argv = {"rump_server", address.c_str()};
+  if (url_ != address) argv.push_back(url_.c_str());
+  if (option_ != nullptr) argv.push_back(option_);
+  argv.push_back(nullptr);
   pid_t starter = -1;
   int status = -1;
   ASSERT_EQ(0, posix_spawn(&starter, "sp_server/rump_server", nullptr, nullptr,
-                           const_cast<char**>(argv), environ));
+                           const_cast<char**>(argv.data()), environ));
   ASSERT_EQ(starter, waitpid(starter, &status, 0));
   ASSERT_EQ(0, status) << "it goes to the background once it accepts connections";
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -9,11 +9,15 @@
 #include <initializer_list>
 #include <string>
 
+#include "gtest/gtest.h"
+#include "tests/rumpclient/fake_server.h"
+
 namespace rump::client {
 
 class TestServer {
  public:
-  TestServer();
+  // `option`: one of rump_server's, or nothing.
+  explicit TestServer(Transport transport = Transport::kUnix, const char* option = nullptr);
   ~TestServer();
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
@@ -25,10 +29,12 @@ class TestServer {
 
   const std::string& directory() const { return directory_; }
   std::string path() const { return directory_ + "/s"; }
-  std::string url() const { return "unix://" + path(); }
+  const std::string& url() const { return url_; }
 
  private:
+  const char* const option_;
   std::string directory_;
+  std::string url_;
   pid_t pid_ = -1;
 };
 
@@ -53,6 +59,13 @@ long Call(int number, std::initializer_list<uint64_t> args);
 
 // sigaction(2) without a mask.
 void Handle(int signo, void (*handler)(int), int flags);
+
+// ThreadSanitizer's runtime holds handlers back until the thread calls libc.
+#ifdef __SANITIZE_THREAD__
+#define SKIP_WITHOUT_PROMPT_HANDLERS() GTEST_SKIP() << "not under ThreadSanitizer"
+#else
+#define SKIP_WITHOUT_PROMPT_HANDLERS()
+#endif
 
 struct RumpPipe {
   RumpPipe();  // read end, write end

@@ -35,7 +35,7 @@ extern "C" {
  *   EINVAL           RUMP_SERVER is not a URL that can be used
  *   EPROTO           what answers there is not a rump kernel server
  *   EPROTONOSUPPORT  it is one, of another major version of the protocol
- *   ETIMEDOUT        it did not say what it is within 10 seconds
+ *   ETIMEDOUT        it did not say what it is, or answer, within 10 seconds
  * or an errno of connect(2), or the server's reason to refuse the new process.
  *
  * In a program started by rumpclient_exec() it goes on with the process of the program before, and
@@ -82,7 +82,9 @@ struct rumpclient_fork *rumpclient_prefork(void);
 /*
  * In the child: becomes the process that `fork` stands for; also if the parent is gone by then. 0,
  * or -1 with errno: ESRCH if it has been claimed or dropped already, or never was, EBUSY if it is
- * called in the parent itself while other threads make calls, or an errno of connect(2).
+ * called in the parent itself while other threads make calls, or in a child on its parent's memory
+ * while there is another one, ETIMEDOUT if the server does not answer within 10 seconds, or an errno
+ * of connect(2).
  */
 int rumpclient_fork_init(struct rumpclient_fork *fork);
 

@@ -1,17 +1,23 @@
 #include "rumpclient/core/connection.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <functional>
 #include <future>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/rumpclient/core/test_client.h"
@@ -108,10 +114,50 @@ TEST(OpenTest, BannerWithoutEnd) {
   EXPECT_EQ(-EPROTO, connection.Open(server.endpoint()));
 }
 
-TEST(OpenTest, SilentServerIsGivenUp) {
-  FakeServer server([](FakePeer* peer) { peer->ExpectEnd(); });
-  Connection connection;
-  EXPECT_EQ(-ETIMEDOUT, connection.Open(server.endpoint()));
+// Sends the same over and over, with pauses, until the client has had enough.
+void Trickle(FakePeer* peer, std::string_view bytes) {
+  while (peer->Send(bytes)) usleep(500'000);
+}
+
+// Neither signals nor what leads nowhere start the time anew. All at once, since it is long.
+TEST(BeginningTest, ServerThatDoesNotAnswerIsGivenUp) {
+  struct sigaction handled = {};
+  handled.sa_handler = [](int) {};
+  ASSERT_EQ(0, sigaction(SIGUSR1, &handled, nullptr));
+  const std::string nobodys = HandshakeAnswer(~uint64_t{0}, 0);
+  const std::function<void(FakePeer*)> scripts[] = {[](FakePeer* peer) { peer->ExpectEnd(); },
+                                                    [](FakePeer* peer) {
+                                                      peer->Send("RUMPSP-0.4-Linux-");
+                                                      Trickle(peer, "6");
+                                                    },
+                                                    [](FakePeer* peer) {
+                                                      peer->Send(kLinuxBanner);
+                                                      peer->Read(kHeaderSize);
+                                                      peer->Read(kHeaderSize * kHeaderSize);
+                                                    },
+                                                    [&](FakePeer* peer) {
+                                                      peer->Send(kLinuxBanner);
+                                                      Trickle(peer, nobodys);
+                                                    }};
+  std::vector<std::thread> threads;
+  std::atomic<int> waiting{0};
+  for (const auto& script : scripts) {
+    ++waiting;
+    threads.emplace_back([&] {
+      FakeServer server(script);
+      Connection connection;
+      long result = connection.Open(server.endpoint());
+      if (result == 0) result = connection.Guest("test");
+      EXPECT_EQ(-ETIMEDOUT, result);
+      connection.Abandon();
+      --waiting;
+    });
+  }
+  while (waiting > 0) {
+    usleep(100'000);
+    for (std::thread& thread : threads) pthread_kill(thread.native_handle(), SIGUSR1);
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 // Longer than the socket's timeout for sending, which connect(2) heeds, too.

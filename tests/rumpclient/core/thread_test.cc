@@ -1,7 +1,13 @@
 // Threads that share a connection.
+#include <dirent.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <future>
 #include <map>
 #include <string>
@@ -59,6 +65,67 @@ TEST(ThreadTest, BlockedCallDelaysNoOther) {
   blocked.get_future().wait();
   for (int i = 0; i < kOthers; ++i) client.Succeed(MakeCall(SYS_getpid), 1);
   thread.join();
+}
+
+// All but the caller's.
+bool OtherThreadsSleep() {
+  bool sleep = true;
+  DIR* const threads = opendir("/proc/self/task");
+  while (const dirent* const entry = readdir(threads)) {
+    if (entry->d_name[0] == '.' || atoi(entry->d_name) == gettid()) continue;
+    std::ifstream file(std::string("/proc/self/task/") + entry->d_name + "/stat");
+    std::string stat;
+    std::getline(file, stat);
+    sleep = sleep && stat.find(") S ") != std::string::npos;
+  }
+  closedir(threads);
+  return sleep;
+}
+
+// Who sends waits for a server that waits for its answer to be read.
+TEST(ThreadTest, AnswersComeWhileTheDescriptorIsToMove) {
+  constexpr int kStuck = 16;
+  std::promise<void> first_sent;
+  std::promise<void> all_wait;
+  std::promise<void> first_answered;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto first = peer->ExpectRequest(FrameType::kSyscall);
+    first_sent.set_value();
+    all_wait.get_future().wait();
+    peer->Answer(first, 1);
+    first_answered.get_future().wait();
+    for (int i = 0; i < kStuck; ++i) {
+      const auto call = peer->ExpectRequest(FrameType::kSyscall);
+      peer->Answer(call, call.arg(0));
+    }
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  const int old = client->fd();
+  const int small = 1;
+  ASSERT_EQ(0, setsockopt(old, SOL_SOCKET, SO_SNDBUF, &small, sizeof small));
+  std::thread first([&] {
+    // So that it is no hindrance where it waits.
+    Interruption interruption;
+    Call call = MakeCall(SYS_getpid);
+    EXPECT_EQ(0, client->Issue(&call, &interruption));
+    EXPECT_EQ(1u, call.retval[0]);
+  });
+  first_sent.get_future().wait();
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < kStuck; ++i) {
+    threads.emplace_back([&client, i] { client.Succeed(MakeCall(SYS_dup, {i}), i); });
+  }
+  while (!OtherThreadsSleep()) sched_yield();
+  threads.emplace_back([&] { EXPECT_EQ(0, client->MoveFd()); });
+  while (!OtherThreadsSleep()) sched_yield();
+  all_wait.set_value();
+  first.join();
+  first_answered.set_value();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_NE(old, client->fd());
+  client->Abandon();
 }
 
 TEST(ThreadTest, ManyCalls) {
