@@ -12,8 +12,8 @@
 #include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
 #include "protocol/syscalls.h"
-#include "rumpclient/core/interruption.h"
 #include "protocol/text.h"
+#include "rumpclient/core/interruption.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
 
@@ -197,10 +197,12 @@ long Session::Unreachable(long error) {
 
 bool Session::CanHandOn() const { return connected() && OwnMemory() && !execs(); }
 
-bool Session::HandOn(char* inherited) {
+bool Session::HandOn(char* inherited, client::SignalSet mask) {
   if (!CanHandOn()) return false;
   process_page().calls.fetch_add(1, std::memory_order_acq_rel);
-  if (!connection_.Suspend()) {
+  client::Interruption interruption;
+  interruption.mask = mask;
+  if (!connection_.Suspend(&interruption)) {
     process_page().calls.fetch_sub(1, std::memory_order_acq_rel);
     return false;
   }

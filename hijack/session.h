@@ -68,7 +68,7 @@ class Session {
   long Exec(bool keep, const F& exec) {
     const client::SignalBlock block;
     char inherited[kInheritedSize] = "";
-    const bool handed_on = keep && HandOn(inherited);
+    const bool handed_on = keep && HandOn(inherited, block.before());
     // The next program starts with the mask that it finds.
     client::SetSignalMask(block.before());
     const long result = exec(static_cast<const char*>(inherited));
@@ -90,7 +90,7 @@ class Session {
 
  private:
   static constexpr size_t kInheritedSize = 48;
-  bool HandOn(char* inherited);
+  bool HandOn(char* inherited, client::SignalSet mask);
   void TakeBack();
 
   struct Forker {

@@ -72,6 +72,13 @@ while True:
     else:
         clients[-1].sendall(line.encode())
 EOS
+# A silent one is waited for, but not for ever; the rest of this test goes on meanwhile.
+python3 "$directory/fake.py" "$directory/silent" "" &
+silent_server=$!
+until [ -S "$directory/silent" ]; do kill -0 $silent_server || break; done
+env -i "RUMP_SERVER=unix://$directory/silent" LD_PRELOAD="$library" timeout 40 "$probe" \
+  >"$directory/silent.out" 2>"$directory/silent.err" &
+silent_probe=$!
 probe_fake() {
   rm -f "$directory/fake"
   python3 "$directory/fake.py" "$directory/fake" "$1" &
@@ -116,5 +123,12 @@ for bad in Die -1 1s; do
   probe_with "RUMPHIJACK_RETRYCONNECT=$bad"
   expect_end "RUMPHIJACK_RETRYCONNECT: unknown value \"$bad\" (wanted: die, inftime, once or"
 done
+
+wait $silent_probe
+status=$?
+mv "$directory/silent.out" "$directory/out"
+mv "$directory/silent.err" "$directory/err"
+expect_down "RUMP_SERVER=unix://$directory/silent" "what listens there does not answer"
+kill $silent_server
 
 exit $failed

@@ -30,7 +30,7 @@ lose() {
 }
 expect_done() {
   finish program
-  says program done || fail "lost_server.py has not done all"
+  says program "done" || fail "lost_server.py has not done all"
 }
 
 lose "" down wait down

@@ -59,7 +59,7 @@ for how in fork posix_spawn vfork; do expect_other "$how" kept; done
 (
   net=(env LD_PRELOAD="$PWD/hijack/librumphijack.so" RUMP_SERVER=unix://s)
   ln -s "$PWD/tests" "$tmp"
-  cd "$tmp"
+  cd "$tmp" || exit
   expect_kept execve moved
   expect_other posix_spawn moved
 )
