@@ -76,7 +76,10 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
 }
 
 HostSocket::~HostSocket() {
-  if (state_ == State::kConnected) pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  // Without the program's end nobody is to see a reset; a program that outlives the server is.
+  if (state_ == State::kConnected && hangup_) {
+    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  }
   CloseS();
 }
 

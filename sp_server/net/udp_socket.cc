@@ -67,7 +67,7 @@ void UdpSocket::OnReceived(void* arg, udp_pcb*, pbuf* packet, const ip_addr_t* f
   auto* self = static_cast<UdpSocket*>(arg);
   // lwIP looks for the port alone.
   const bool other_protocol = ip_current_header_proto() != self->protocol_;
-  if (other_protocol ||
+  if (other_protocol || !self->Hears(*ip_current_dest_addr()) ||
       self->received_cost_ > static_cast<size_t>(self->options_.Int(SOL_SOCKET, SO_RCVBUF))) {
     pbuf_free(packet);
     return;
@@ -255,6 +255,28 @@ Result<InetAddress> UdpSocket::Destination(const SocketAddress* to) const {
   return parsed;
 }
 
+Result<UdpSocket::Path> UdpSocket::PathTo(const ip_addr_t& dest,
+                                          const std::optional<ip_addr_t>& told) const {
+  const bool v6 = IP_IS_V6_VAL(dest);
+  if (told && !ip_addr_isany_val(*told) && (!stack_->IsLocal(*told) || IP_IS_V6_VAL(*told) != v6)) {
+    return Errno(v6 ? EINVAL : ENETUNREACH);
+  }
+  Path path;
+  path.interface = v6 || !ip_addr_ismulticast(&dest)
+                       ? nullptr
+                       : netif_get_by_index(static_cast<u8_t>(multicast_interface_));
+  Result<ip_addr_t> source =
+      path.interface != nullptr ? *netif_ip_addr4(path.interface) : SourceTo(dest);
+  if (!source.ok()) return source.error();
+  path.source = told && !ip_addr_isany_val(*told) ? *told : *source;
+  if (path.interface == nullptr) {
+    path.interface =
+        v6 ? ip6_route(ip_2_ip6(&path.source), ip_2_ip6(&dest)) : ip4_route(ip_2_ip4(&dest));
+  }
+  if (path.interface == nullptr) return Errno(ENETUNREACH);
+  return path;
+}
+
 Result<size_t> UdpSocket::Send(std::span<const std::byte> data, const SocketAddress* to,
                                int flags) {
   return SendMessage(data, to, {}, flags);
@@ -274,18 +296,10 @@ Result<size_t> UdpSocket::SendMessage(std::span<const std::byte> data, const Soc
   // lwIP cannot fragment what does not fit the 16 bits of its own lengths, headers included.
   if (data.size() > (v6 ? kMaxDatagram6 - IP6_HLEN : kMaxDatagram4)) return Errno(EMSGSIZE);
   if (error_ != 0) return Errno(std::exchange(error_, 0));
-  Result<ip_addr_t> source = SourceTo(remote.ip);
-  if (!source.ok()) return source.error();
-  if (told->source && !ip_addr_isany_val(*told->source)) {
-    if (!stack_->IsLocal(*told->source) || IP_IS_V6_VAL(*told->source) != v6) {
-      return Errno(v6 ? EINVAL : ENETUNREACH);
-    }
-    source = *told->source;
-  }
-  netif* route =
-      v6 ? ip6_route(ip_2_ip6(&*source), ip_2_ip6(&remote.ip)) : ip4_route(ip_2_ip4(&remote.ip));
-  if (route == nullptr) return Errno(ENETUNREACH);
-  if (ip_addr_isbroadcast(&remote.ip, route) && !options_.Flag(SOL_SOCKET, SO_BROADCAST)) {
+  const Result<Path> path = PathTo(remote.ip, told->source);
+  if (!path.ok()) return path.error();
+  if (ip_addr_isbroadcast(&remote.ip, path->interface) &&
+      !options_.Flag(SOL_SOCKET, SO_BROADCAST)) {
     return Errno(EACCES);
   }
   if (!bound()) {
@@ -295,11 +309,13 @@ Result<size_t> UdpSocket::SendMessage(std::span<const std::byte> data, const Soc
   if (packet == nullptr) return Errno(ENOBUFS);
   if (!data.empty()) memcpy(packet->payload, data.data(), data.size());
   pcb_->ttl = static_cast<u8_t>(told->ttl.value_or(
-      v6 ? options_.Int(IPPROTO_IPV6, IPV6_UNICAST_HOPS) : options_.Int(IPPROTO_IP, IP_TTL)));
+      v6 ? options_.Int(IPPROTO_IPV6, IPV6_UNICAST_HOPS)
+         : options_.Int(IPPROTO_IP, ip_addr_ismulticast(&remote.ip) ? IP_MULTICAST_TTL : IP_TTL)));
   pcb_->tos = static_cast<u8_t>(told->tos.value_or(v6 ? options_.Int(IPPROTO_IPV6, IPV6_TCLASS)
                                                       : options_.Int(IPPROTO_IP, IP_TOS)));
   pcb_->chksum_len_tx = static_cast<u16_t>(options_.Int(IPPROTO_UDPLITE, kUdpLiteSendCoverage));
-  const err_t error = udp_sendto_if_src(pcb_, packet, &remote.ip, remote.port, route, &*source);
+  const err_t error =
+      udp_sendto_if_src(pcb_, packet, &remote.ip, remote.port, path->interface, &path->source);
   pbuf_free(packet);
   // A full queue drops the datagram without a word, as Linux does.
   if (error != ERR_OK && error != ERR_MEM) return ErrnoFromLwip(error);
@@ -377,6 +393,7 @@ Errno UdpSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
 Errno UdpSocket::TakeError() { return Errno(std::exchange(error_, 0)); }
 
 Errno UdpSocket::SetOption(int level, int name, std::span<const std::byte> value) {
+  if (IsMulticastOption(level, name)) return SetMulticast(name, value);
   return options_.Set(level, name, value, port_use_);
 }
 
@@ -384,6 +401,11 @@ Result<size_t> UdpSocket::GetOption(int level, int name, std::span<std::byte> va
   if (level == SOL_SOCKET && name == SO_ERROR) {
     const int error = std::exchange(error_, 0);
     return InetOptions::Put(value, &error, sizeof error);
+  }
+  if (level == IPPROTO_IP && name == IP_MULTICAST_IF) {
+    const netif* chosen = netif_get_by_index(static_cast<u8_t>(multicast_interface_));
+    const uint32_t address = chosen == nullptr ? 0 : ip4_addr_get_u32(netif_ip4_addr(chosen));
+    return InetOptions::Put(value, &address, sizeof address);
   }
   return options_.Get(level, name, value);
 }

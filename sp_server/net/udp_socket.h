@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include <deque>
+#include <optional>
+#include <vector>
 
 #include "lwip/udp.h"
 #include "sp_server/kernel/socket.h"
@@ -69,6 +71,19 @@ class UdpSocket final : public Socket {
   bool WantsErrors() const;
   Errno BindTo(const ip_addr_t& ip, uint16_t port);
   Result<ip_addr_t> SourceTo(const ip_addr_t& dest) const;
+  // Where a datagram to `dest` leaves and with which address, as options, a binding and `told` want
+  // it.
+  struct Path {
+    netif* interface;
+    ip_addr_t source;
+  };
+  Result<Path> PathTo(const ip_addr_t& dest, const std::optional<ip_addr_t>& told) const;
+  // IP_ADD_MEMBERSHIP and its kin: udp_multicast.cc.
+  static bool IsMulticastOption(int level, int name);
+  Errno SetMulticast(int name, std::span<const std::byte> value);
+  // Whether what came for `dest` is for this socket, too.
+  bool Hears(const ip_addr_t& dest) const;
+  bool IsMember(const ip_addr_t& group) const;
   void Unbind();
   void Unlink();
 
@@ -84,6 +99,15 @@ class UdpSocket final : public Socket {
   std::deque<Datagram> received_;
   size_t received_cost_ = 0;
   std::deque<DatagramError> errors_;  // MSG_ERRQUEUE
+  struct Membership {
+    ip_addr_t group;
+    int interface;  // index
+    bool operator==(const Membership& other) const {
+      return interface == other.interface && ip_addr_cmp(&group, &other.group);
+    }
+  };
+  std::vector<Membership> memberships_;
+  int multicast_interface_ = 0;  // index; 0: none chosen
 };
 
 }  // namespace rump

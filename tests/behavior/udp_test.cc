@@ -202,5 +202,137 @@ TEST(Udp, FionreadIsTheNextDatagram) {
   EXPECT_EQ(size, 4);
 }
 
+TEST(Udp, PortIsSharedByConsent) {
+  for (const int option : {SO_REUSEADDR, SO_REUSEPORT}) {
+    const int on = 1;
+    const Fd a(socket(AF_INET, SOCK_DGRAM, 0));
+    const Fd b(socket(AF_INET, SOCK_DGRAM, 0));
+    sockaddr_in address = Loopback(0);
+    ASSERT_THAT(setsockopt(a.get(), SOL_SOCKET, option, &on, sizeof on), Succeeds());
+    ASSERT_THAT(bind(a.get(), Addr(address), sizeof address), Succeeds());
+    address = Loopback(PortOf(a));
+    EXPECT_THAT(bind(b.get(), Addr(address), sizeof address), FailsWith(EADDRINUSE));
+    ASSERT_THAT(setsockopt(b.get(), SOL_SOCKET, option, &on, sizeof on), Succeeds());
+    EXPECT_THAT(bind(b.get(), Addr(address), sizeof address), Succeeds());
+    // One of them gets it.
+    const Fd sender = Bound();
+    EXPECT_EQ(SendTo(sender, PortOf(a), "x"), 1);
+    pollfd both[] = {{a.get(), POLLIN, 0}, {b.get(), POLLIN, 0}};
+    EXPECT_EQ(poll(both, 2, kPatience), 1);
+  }
+}
+
+TEST(Udp, BroadcastNeedsPermission) {
+  const Fd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in any = Loopback(0);
+  any.sin_addr.s_addr = INADDR_ANY;
+  ASSERT_THAT(bind(fd.get(), Addr(any), sizeof any), Succeeds());
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in all = Loopback(PortOf(fd));
+  all.sin_addr.s_addr = htonl(0x7fffffff);
+  EXPECT_THAT(sendto(sender.get(), "x", 1, 0, Addr(all), sizeof all), FailsWith(EACCES));
+  const int on = 1;
+  ASSERT_THAT(setsockopt(sender.get(), SOL_SOCKET, SO_BROADCAST, &on, sizeof on), Succeeds());
+  EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(all), sizeof all), 1);
+  char byte;
+  EXPECT_EQ(recv(fd.get(), &byte, 1, 0), 1);
+}
+
+TEST(Udp, AfterTheFirstOfSeveralNothingIsWaitedFor) {
+  const Fd a = Bound();
+  const Fd b = Bound();
+  SendTo(a, PortOf(b), "one");
+  char data[2][8];
+  iovec iov[] = {{data[0], 8}, {data[1], 8}};
+  mmsghdr messages[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    messages[i].msg_hdr.msg_iov = &iov[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  EXPECT_EQ(recvmmsg(b.get(), messages, 2, MSG_WAITFORONE, nullptr), 1);
+  EXPECT_EQ(messages[0].msg_len, 3U);
+  EXPECT_THAT(recvmmsg(b.get(), messages, 2, MSG_DONTWAIT, nullptr), FailsWith(EAGAIN));
+}
+
+TEST(Udp, APeerCanBeChangedAndLeft) {
+  const Fd a = Bound();
+  const Fd b = Bound();
+  const Fd fd = Bound();
+  for (const Fd* peer : {&a, &b}) {
+    const sockaddr_in to = Loopback(PortOf(*peer));
+    ASSERT_THAT(connect(fd.get(), Addr(to), sizeof to), Succeeds());
+    EXPECT_EQ(send(fd.get(), "x", 1, 0), 1);
+    char byte;
+    EXPECT_EQ(recv(peer->get(), &byte, 1, 0), 1);
+  }
+  sockaddr nobody{};
+  nobody.sa_family = AF_UNSPEC;
+  ASSERT_THAT(connect(fd.get(), &nobody, sizeof nobody), Succeeds());
+  EXPECT_THAT(send(fd.get(), "x", 1, 0), FailsWith(EDESTADDRREQ));
+  sockaddr_in name{};
+  socklen_t size = sizeof name;
+  EXPECT_THAT(getpeername(fd.get(), Addr(name), &size), FailsWith(ENOTCONN));
+}
+
+TEST(Udp, ShutDownForReadingItEndsWaiting) {
+  auto [fd, peer] = UdpPair();
+  (void)peer;
+  ASSERT_THAT(shutdown(fd.get(), SHUT_RD), Succeeds());
+  char byte;
+  EXPECT_EQ(recv(fd.get(), &byte, 1, 0), 0);
+}
+
+// --- Groups ---
+
+constexpr uint32_t kGroup = 0xef010203;  // 239.1.2.3
+
+int ChangeMembership(const Fd& fd, int option, uint32_t group, uint32_t interface) {
+  ip_mreq request{};
+  request.imr_multiaddr.s_addr = htonl(group);
+  request.imr_interface.s_addr = htonl(interface);
+  return setsockopt(fd.get(), IPPROTO_IP, option, &request, sizeof request);
+}
+
+TEST(Multicast, MembersHearTheirGroup) {
+  const Fd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in any = Loopback(0);
+  any.sin_addr.s_addr = INADDR_ANY;
+  ASSERT_THAT(bind(fd.get(), Addr(any), sizeof any), Succeeds());
+  ASSERT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, kGroup, INADDR_LOOPBACK), Succeeds());
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in to = Loopback(PortOf(fd));
+  to.sin_addr.s_addr = htonl(kGroup);
+  // There is no route to it.
+  EXPECT_THAT(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), FailsWith(ENETUNREACH));
+  in_addr interface { htonl(INADDR_LOOPBACK) };
+  ASSERT_THAT(setsockopt(sender.get(), IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface),
+              Succeeds());
+  EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), 1);
+  char byte;
+  sockaddr_in from{};
+  socklen_t size = sizeof from;
+  EXPECT_EQ(recvfrom(fd.get(), &byte, 1, 0, Addr(from), &size), 1);
+  EXPECT_EQ(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+
+  ASSERT_THAT(ChangeMembership(fd, IP_DROP_MEMBERSHIP, kGroup, INADDR_LOOPBACK), Succeeds());
+  EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), 1);
+  EXPECT_EQ(PollFor(fd.get(), POLLIN, kBriefly), 0);
+}
+
+TEST(Multicast, MistakesAreTold) {
+  const Fd fd = Bound();
+  EXPECT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, INADDR_LOOPBACK, INADDR_LOOPBACK),
+              FailsWith(EINVAL));
+  EXPECT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, kGroup, 0x08080808), FailsWith(ENODEV));
+  EXPECT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, kGroup, INADDR_ANY), FailsWith(ENODEV));
+  EXPECT_THAT(ChangeMembership(fd, IP_DROP_MEMBERSHIP, kGroup, INADDR_LOOPBACK),
+              FailsWith(EADDRNOTAVAIL));
+  ASSERT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, kGroup, INADDR_LOOPBACK), Succeeds());
+  EXPECT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, kGroup, INADDR_LOOPBACK),
+              FailsWith(EADDRINUSE));
+  char byte = 0;
+  EXPECT_THAT(setsockopt(fd.get(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &byte, 1), FailsWith(EINVAL));
+}
+
 }  // namespace
 }  // namespace rump
