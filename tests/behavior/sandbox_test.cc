@@ -84,7 +84,9 @@ int UseWhatIsOpen(int connection, const int (&pipe_ends)[2], const int (&pair)[2
 }
 
 TEST(Sandbox, WhatIsOpenWorksOn) {
-  const auto [client, server] = TcpPair();
+  const auto connection_ends = TcpPair();
+  const Fd& client = connection_ends.first;
+  const Fd& server = connection_ends.second;
   ASSERT_EQ(write(client.get(), "ping", 4), 4);
   const Fd datagram(socket(AF_INET, SOCK_DGRAM, 0));
   EXPECT_EQ(InChild([&] {
@@ -104,7 +106,9 @@ TEST(Sandbox, WhatIsOpenWorksOn) {
 }
 
 TEST(Sandbox, AFilterCanComeBySyscall) {
-  const auto [client, server] = TcpPair();
+  const auto connection_ends = TcpPair();
+  const Fd& client = connection_ends.first;
+  const Fd& server = connection_ends.second;
   EXPECT_EQ(InChild([&] {
               int pair[2];
               if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return 7;
