@@ -24,8 +24,8 @@ PIECE(rumphijack_gate_Named)
 PIECE(rumphijack_gate_NoDup)
 PIECE(rumphijack_gate_Number)
 PIECE(rumphijack_gate_Plain)
-PIECE(rumphijack_leave_stub)
 #undef PIECE
+[[gnu::visibility("hidden")]] extern const uint8_t rumphijack_enter[];
 }
 
 namespace rump::hijack {
@@ -118,7 +118,7 @@ void WriteStub(const CallSite& site, const uint8_t* base, uint8_t* stub) {
   code.Copy(GateOf(site.number));
   code.Jump(syscall);
   code.LoadRcx(syscall + kSyscallSize);
-  code.Copy(PIECE(rumphijack_leave_stub));
+  code.Jump(rumphijack_enter);
   const uint8_t* const return_address = syscall + kSyscallSize;
   memcpy(stub + kReturnAddress, &return_address, sizeof return_address);
 }
