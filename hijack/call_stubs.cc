@@ -28,8 +28,8 @@ PIECE(rumphijack_gate_Number)
 PIECE(rumphijack_gate_Plain)
 PIECE(rumphijack_gate_Reads)
 PIECE(rumphijack_gate_Sent)
-PIECE(rumphijack_leave_stub)
 #undef PIECE
+[[gnu::visibility("hidden")]] extern const uint8_t rumphijack_enter[];
 }
 
 namespace rump::hijack {
@@ -124,7 +124,7 @@ void WriteStub(const CallSite& site, const uint8_t* base, uint8_t* stub) {
   code.Copy(GateOf(site.number));
   code.Jump(syscall);
   code.LoadRcx(syscall + kSyscallSize);
-  code.Copy(PIECE(rumphijack_leave_stub));
+  code.Jump(rumphijack_enter);
   const uint8_t* const return_address = syscall + kSyscallSize;
   memcpy(stub + kReturnAddress, &return_address, sizeof return_address);
 }

@@ -20,19 +20,20 @@ namespace {
 
 using client::RawSyscall;
 
+// Whether the server does not care what becomes of a number of `kind`. Without a connection there
+// is nobody to tell: a program that only inherited a socket does not get one for closing it. A
+// connected stream's end needs no words.
+bool IsOfNoConcern(FdKind kind) {
+  return kind == FdKind::kHost || kind == FdKind::kConnected || !session.connected();
+}
+
 // What the server is told when a number is about to lose its descriptor. Ports must be free once
 // close(2) has returned, while the kernel's own notice to the server may come later.
 class Departure {
  public:
   explicit Departure(int fd) {
-    const FdKind kind = fd_cache.Get(fd);
-    // Without a connection there is nobody to tell: a program that only inherited a socket does not
-    // get one for closing it. A connected stream's end needs no words, nor what a child on its
-    // parent's memory closes, since the parent still has it.
-    if (kind != FdKind::kHost && kind != FdKind::kConnected && MayAsk() && session.connected() &&
-        OwnMemory()) {
-      object_ = ObjectOf(fd);
-    }
+    // What a child on its parent's memory closes the parent still has.
+    if (!IsOfNoConcern(fd_cache.Get(fd)) && MayAsk() && OwnMemory()) object_ = ObjectOf(fd);
     // Before the number is free, since another thread may get it at once.
     fd_cache.Forget(fd);
   }
@@ -49,6 +50,7 @@ class Departure {
 
 // kPass: the host may close `fd`, and nobody has to be told.
 Outcome Close(int fd) {
+  if (HostCloses(fd)) return kPass;
   const Departure departure(fd);
   if (!departure.concerns_server()) return kPass;
   const long r = RawSyscall(SYS_close, fd);
@@ -70,6 +72,16 @@ long DupOnto(int fd, int target, F dup) {
   const long r = dup();
   if (r >= 0) departure.Report();
   return r;
+}
+
+// Whether `fd` is the host's, without asking the server. Duplicates of such may get any number:
+// what is remembered of one that was closed behind our back is true of them, or is not trusted.
+bool IsHost(int fd) {
+  if (fd_cache.Get(fd) != FdKind::kUnknown) return fd_cache.IsHost(fd);
+  const uint8_t stamp = fd_cache.Stamp(fd);
+  if (ObjectOf(fd) != 0) return false;
+  if (OwnMemory()) fd_cache.Learn(fd, stamp, FdKind::kHost);
+  return true;
 }
 
 long RememberNothing(long fd) {
@@ -99,13 +111,23 @@ long CloseRange(unsigned first, unsigned last, int flags) {
 
 }  // namespace
 
+bool HostCloses(int fd) {
+  if (session.Owns(fd) || !IsOfNoConcern(fd_cache.Get(fd))) return false;
+  // Before the number is free, since another thread may get it at once.
+  fd_cache.Forget(fd);
+  return true;
+}
+
 Outcome CallClose(const Args& args) { return Close(args.fd()); }
 
 Outcome CallCloseRange(const Args& args) {
   return Done(CloseRange(args.get<unsigned>(0), args.get<unsigned>(1), args.get<int>(2)));
 }
 
-Outcome CallDup(const Args& args) { return Done(RememberNothing(RawSyscall(SYS_dup, args.fd()))); }
+Outcome CallDup(const Args& args) {
+  if (IsHost(args.fd())) return kPass;
+  return Done(RememberNothing(RawSyscall(SYS_dup, args.fd())));
+}
 
 Outcome CallDup2(const Args& args) {
   const int fd = args.fd();
@@ -123,6 +145,7 @@ Outcome CallDup3(const Args& args) {
 Outcome CallFcntl(const Args& args) {
   const int command = args.get<int>(1);
   if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) return kPass;
+  if (IsHost(args.fd())) return kPass;
   return Done(RememberNothing(RawSyscall(SYS_fcntl, args.fd(), command, args.get<long>(2))));
 }
 

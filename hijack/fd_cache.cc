@@ -14,11 +14,11 @@ void FdCache::Learn(int fd, uint8_t stamp, FdKind kind) {
 
 void FdCache::Set(int fd, FdKind kind) {
   if (!InRange(fd)) return;
-  uint8_t old = Load(fd);
-  uint8_t next;
-  do {
-    next = static_cast<uint8_t>(((old & ~kKindMask) + kOneLife) | static_cast<uint8_t>(kind));
-  } while (!states_[fd].compare_exchange_weak(old, next, std::memory_order_relaxed));
+  // Not one atomic step, which would be most of what close(2) costs: whoever learns in between is
+  // overruled, and of two lives at a time, whose order nobody knows, one is enough to count.
+  const auto next =
+      static_cast<uint8_t>(((Load(fd) & ~kKindMask) + kOneLife) | static_cast<uint8_t>(kind));
+  states_[fd].store(next, std::memory_order_relaxed);
   RaiseHighest(fd);
 }
 

@@ -5,7 +5,7 @@
 //     a gate, which skips the next line if the dispatcher is to be asked
 //     jmp  the untouched syscall instruction
 //     lea  behind the syscall instruction(%rip), %rcx
-//     leave_stub
+//     jmp  rumphijack_enter
 //
 // Up to there only what the kernel itself clobbers is touched: rcx, r11 and the flags.
 
@@ -133,11 +133,6 @@ PIECE rumphijack_gate_Number
         cmpb    $0, (%r11,%rax)
         jne     ASK(rumphijack_gate_Number_end)
 rumphijack_gate_Number_end:
-
-PIECE rumphijack_leave_stub
-        movabs  $rumphijack_enter, %r11
-        jmp     *%r11
-rumphijack_leave_stub_end:
 
 // Comes from a stub, with the address behind the syscall instruction in rcx. The frame looks as if
 // that instruction were a call: a thread that is cancelled in the dispatcher is unwound into libc.

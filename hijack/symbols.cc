@@ -10,6 +10,7 @@
 
 #include <type_traits>
 
+#include "hijack/calls.h"
 #include "hijack/dispatcher.h"
 #include "hijack/fd_cache.h"
 #include "hijack/outcome.h"

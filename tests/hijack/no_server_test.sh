@@ -52,7 +52,7 @@ probe_with "RUMP_SERVER=nonsense"
 expect_down "RUMP_SERVER=nonsense" "no URL"
 
 "$server" -s --no-extensions "unix://$directory/plain" &
-until [ -S "$directory/plain" ]; do kill -0 $! || break; done
+until nc -zU "$directory/plain" 2>/dev/null; do kill -0 $! || break; done
 probe_with "RUMP_SERVER=unix://$directory/plain"
 expect_down "RUMP_SERVER=unix://$directory/plain" "hostfd" "without --no-extensions"
 kill $!
