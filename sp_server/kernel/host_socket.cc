@@ -309,8 +309,9 @@ bool HostSocket::ResetsOnClose() const {
 
 void HostSocket::RunConnected() {
   auto& stream = static_cast<StreamSocket&>(*socket_);
-  // An end of file, which the pump would pass on, must not come first.
+  // An end of file, which the pump would pass on, must not come first; what was written must.
   if (hangup_ && ResetsOnClose() && HostClosed()) {
+    pump_.SendLeftBehind(s_.get(), stream, objects_->buffer(), objects_->loop().closer());
     stream.Abort();
     return objects_->Remove(id_);
   }

@@ -63,6 +63,13 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
   return Outcome::kIdle;
 }
 
+void StreamPump::SendLeftBehind(int host, StreamSocket& stream, std::span<std::byte> buffer,
+                                FdCloser& closer) {
+  ended_ = false;
+  host_readable_ = true;
+  (void)MoveToStream(host, stream, buffer, SIZE_MAX, closer);
+}
+
 StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, size_t fresh,
                                          size_t room, FdCloser& closer,
                                          std::span<std::byte>* data) {

@@ -38,6 +38,10 @@ class StreamPump {
     ended_ |= ended;
   }
 
+  // Sends what C has left behind, as far as the stream takes it now, and no end of file.
+  void SendLeftBehind(int host, StreamSocket& stream, std::span<std::byte> buffer,
+                      FdCloser& closer);
+
   // The first byte in S is none of the program's.
   void KeepFirstByte() { kept_ = 1; }
   // Takes the byte that was kept, so that closing S is the end of the stream and no more.

@@ -46,6 +46,15 @@ TEST(Reset, IsSeenByWhoReads) {
   }
 }
 
+TEST(Reset, ComesBehindWhatWasWritten) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "data"));
+  Reset(&client);
+  EXPECT_EQ(ReadExactly(server.get(), 4), "data");
+  char byte;
+  EXPECT_THAT(recv(server.get(), &byte, 1, 0), FailsWith(ECONNRESET));
+}
+
 TEST(Reset, IsSeenByPoll) {
   auto [client, server] = TcpPair();
   Reset(&client);
