@@ -205,9 +205,7 @@ Outcome CallShutdown(const Args& args) {
 Outcome CallIoUringSetup(const Args& /*args*/) {
   // A ring would make the host's sockets, and connect and accept on ends that do neither. Sandboxes
   // refuse rings, too, so programs can do without.
-  const bool hijacks_inet =
-      configured && (HijacksDomain(config, AF_INET) || HijacksDomain(config, AF_INET6));
-  return hijacks_inet ? Done(-ENOSYS) : kPass;
+  return HijacksInternet() ? Done(-ENOSYS) : kPass;
 }
 
 }  // namespace rump::hijack
