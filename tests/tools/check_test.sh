@@ -49,6 +49,7 @@ audit() { check "$1" "$2" --audit -- "$escaping" "${@:3}"; }
 audit 7 "^rump check: 0 of [1-9][0-9]* system calls have escaped"
 audit 123 "^rump check: 1 of" socket
 audit 123 "^ +1  socket\(AF_INET\) by escaping_progra at $escaping\+0x" socket
+audit 123 "^ +1  socket\(AF_NETLINK\) by" route
 audit 123 "^ +2  getsockname by escaping_progra at $escaping\+0x" name name socket
 audit 123 "^ +1  socket\(AF_INET6\) by" child
 RUMPHIJACK=socket=inet audit 7 "0 of" child
