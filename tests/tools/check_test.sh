@@ -64,6 +64,13 @@ RUMPHIJACK=nonsense check 125 "nonsense" --audit "$escaping"
 status=0
 "$rump" check --audit -- sh -c 'kill -TERM $$' 2>"$tmp/err" || status=$?
 ((status == 143)) || fail "a program that SIGTERM ends gives $status"
+status=0
+timeout -s KILL 30 "$rump" check --audit -- python3 -c 'if True:
+  import os, threading
+  thread = threading.Thread(target=os.execl, args=("/bin/sh", "sh", "-c", "exit 4"))
+  thread.start()
+  thread.join()' 2>"$tmp/err" || status=$?
+((status == 4)) || fail "a program that a second thread starts gives $status"
 "$rump" check --audit -- sh -c 'trap "exit 3" TERM; echo ready >&2; while :; do read x; done' \
   <>"$tmp/data" 2>"$tmp/err" &
 until grep -q ready "$tmp/err"; do kill -0 $! || break; done
