@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "hijack/calls.h"
+#include "hijack/hijacked_fd.h"
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
@@ -32,9 +33,15 @@ bool IsResolverConfig(const char* path) {
 // server has none.
 long OpenConfig(int flags) {
   char config[kMaxConfig];
-  const long size = session.Request(-1, static_cast<uint64_t>(QueryKind::kResolverConfig),
-                                    kSysQuery, {ToSlot(&config[0]), sizeof config, 0});
-  if (size <= 0) return -ENOENT;
+  client::Call call;
+  call.number = kSysQuery;
+  call.nargs = 4;
+  call.args[0] = static_cast<uint64_t>(QueryKind::kResolverConfig);
+  call.args[1] = ToSlot(&config[0]);
+  call.args[2] = sizeof config;
+  if (session.Issue(&call) != 0 || call.error != 0) return -ENOENT;
+  const auto size = static_cast<long>(call.retval[0]);
+  if (size <= 0 || size > long{sizeof config}) return -ENOENT;
   const int memfd_flags = (flags & O_CLOEXEC) != 0 ? MFD_CLOEXEC : 0;
   const long fd = RawSyscall(SYS_memfd_create, "resolv.conf", memfd_flags);
   if (fd < 0) return fd;
@@ -49,7 +56,7 @@ long OpenConfig(int flags) {
 // server's nameservers there.
 Outcome CallOpenat(const Args& args) {
   const int flags = args.get<int>(2);
-  if ((flags & ~O_CLOEXEC) != O_RDONLY || !HijacksInternet()) return kPass;
+  if ((flags & ~O_CLOEXEC) != O_RDONLY || !HijacksInternet() || !MayAsk()) return kPass;
   // The host's file first: after that the path is known to be readable.
   const long fd = RawSyscall(SYS_openat, args.fd(), args.slot[1], flags, args.slot[3]);
   if (fd == -EFAULT || !IsResolverConfig(args.get<const char*>(1))) return Done(fd);

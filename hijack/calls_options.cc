@@ -103,7 +103,7 @@ long AskOfInterfaces(unsigned long request, uint64_t argument) {
 
 // ioctl(2) on a descriptor of the host: interfaces are the server's all the same.
 Outcome HostIoctl(int fd, unsigned long request, uint64_t argument) {
-  if (!IsInterfaceRequest(request) || !HijacksInternet()) return kPass;
+  if (!IsInterfaceRequest(request) || !HijacksInternet() || !MayAsk()) return kPass;
   int domain = 0;
   socklen_t len = sizeof domain;
   if (RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||

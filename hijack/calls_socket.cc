@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -132,20 +131,17 @@ void ConfigureSockets(const HijackConfig& new_config) {
   configured = true;
 }
 
-bool HijacksInternet() {
-  return configured && (HijacksDomain(config, AF_INET) || HijacksDomain(config, AF_INET6));
-}
+bool HijacksInternet() { return configured && rump::HijacksInternet(config); }
 
 Outcome CallSocket(const Args& args) {
   const int domain = args.get<int>(0);
-  // Of netlink's families this one tells of the internet's interfaces and routes.
-  const bool route = domain == AF_NETLINK && args.get<int>(2) == NETLINK_ROUTE;
-  if (route ? !HijacksInternet() : !configured || !HijacksDomain(config, domain)) return kPass;
+  const int protocol = args.get<int>(2);
+  if (!configured || !HijacksSocket(config, domain, protocol)) return kPass;
   constexpr int kFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
   const int type = args.get<int>(1);
   constexpr int kTypes = 0xf;
   if ((type & ~(kTypes | kFlags)) != 0) return Done(-EINVAL);
-  const long fd = session.NewSocket(domain, type & ~kFlags, args.get<int>(2));
+  const long fd = session.NewSocket(domain, type & ~kFlags, protocol);
   if (fd < 0) return Done(fd);
   SetFlags(static_cast<int>(fd), type);
   Remember(static_cast<int>(fd),
@@ -205,9 +201,7 @@ Outcome CallShutdown(const Args& args) {
 Outcome CallIoUringSetup(const Args& /*args*/) {
   // A ring would make the host's sockets, and connect and accept on ends that do neither. Sandboxes
   // refuse rings, too, so programs can do without.
-  const bool hijacks_inet =
-      configured && (HijacksDomain(config, AF_INET) || HijacksDomain(config, AF_INET6));
-  return hijacks_inet ? Done(-ENOSYS) : kPass;
+  return HijacksInternet() ? Done(-ENOSYS) : kPass;
 }
 
 }  // namespace rump::hijack

@@ -14,6 +14,7 @@
 #include "hijack/hijacked_fd.h"
 #include "rumpclient/core/raw_syscall.h"
 #include "rumpclient/core/signal_block.h"
+#include "rumpclient/core/user_memory.h"
 
 namespace rump::hijack {
 namespace {
@@ -47,7 +48,12 @@ class DatagramBuffer {
 long SendFileAsDatagram(int fd, int file, off_t* offset, size_t size) {
   // Nobody may leave by siglongjmp(3) with the buffer.
   const client::SignalBlock block;
-  const long start = offset != nullptr ? *offset : RawSyscall(SYS_lseek, file, 0, SEEK_CUR);
+  off_t start;
+  if (offset == nullptr) {
+    start = RawSyscall(SYS_lseek, file, 0, SEEK_CUR);
+  } else if (!client::ReadUserMemory(&start, ToSlot(offset), sizeof start)) {
+    return -EFAULT;
+  }
   // What cannot be read again if sending fails. Callers then read and write by themselves.
   if (start < 0) return -EINVAL;
   const DatagramBuffer buffer;

@@ -1,5 +1,6 @@
 #include "hijack/config.h"
 
+#include <linux/netlink.h>
 #include <sys/socket.h>
 
 #include <span>
@@ -181,6 +182,15 @@ bool HijacksDomain(const HijackConfig& config, int domain) {
     default:
       return false;
   }
+}
+
+bool HijacksInternet(const HijackConfig& config) {
+  return HijacksDomain(config, AF_INET) || HijacksDomain(config, AF_INET6);
+}
+
+bool HijacksSocket(const HijackConfig& config, int domain, int protocol) {
+  if (domain == AF_NETLINK && protocol == NETLINK_ROUTE) return HijacksInternet(config);
+  return HijacksDomain(config, domain);
 }
 
 }  // namespace rump

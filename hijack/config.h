@@ -57,6 +57,11 @@ std::string_view UnsupportedKey(const HijackConfig& config);
 
 // Whether sockets of `domain` (AF_INET, AF_INET6, AF_UNIX; false for any other) are hijacked.
 bool HijacksDomain(const HijackConfig& config, int domain);
+// Whether those of an internet family are.
+bool HijacksInternet(const HijackConfig& config);
+// Whether what socket(2) makes of these is hijacked: sockets of NETLINK_ROUTE are where those of an
+// internet family are, whose interfaces and routes they tell of.
+bool HijacksSocket(const HijackConfig& config, int domain, int protocol);
 
 }  // namespace rump
 

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <algorithm>
 #include <iterator>
 #include <span>
 
@@ -14,7 +15,7 @@ namespace {
 
 // More are not looked at: they would have to go on a stack that may be small.
 constexpr size_t kMaxEntries = 1000;
-constexpr size_t kMaxPreload = 2048;
+constexpr size_t kMaxPreload = 2048;  // the library's, and the program's
 constexpr size_t kCopies = 16384;
 
 constexpr std::string_view kPreload = "LD_PRELOAD=";
@@ -94,6 +95,7 @@ bool ConfigureExec(char** environment, std::string_view server, bool follow) {
     const size_t variable = VariableOf(entry);
     if (variable == kVariableCount || copies[variable] != nullptr) continue;
     if (!follow && variable != kServerIndex) continue;
+    if (variable == kPreloadIndex && entry.size() > kMaxPreload) return false;
     copies[variable] = Keep(&room, entry, {});
     if (copies[variable] == nullptr) return !follow;
   }
@@ -121,7 +123,8 @@ ExecEnvironment::Size ExecEnvironment::Measure(char* const* environment) {
     if (follows && StartsWith(std::string_view(entry), kPreload)) {
       const size_t length = strlen(entry);
       if (length > kMaxPreload) return {};
-      if (copies[kPreloadIndex] != nullptr) size.preload = length + strlen(copies[kPreloadIndex]);
+      if (copies[kPreloadIndex] == nullptr) continue;
+      size.preload = std::max(size.preload, length + strlen(copies[kPreloadIndex]));
     }
   }
   size.entries = count + kAdded;

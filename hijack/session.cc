@@ -144,10 +144,17 @@ long Session::NewSocket(int domain, int type, int protocol) {
   return -EMFILE;
 }
 
+void Session::BecomeChild() {
+  // While it cannot be a child on this memory that asks first.
+  OwnMemory();
+  // An exec that a handler or another thread has interrupted by the fork is the parent's.
+  exec_thread_.store(nullptr, std::memory_order_relaxed);
+}
+
 long Session::ForkBy(const Forker& forker) {
   if (!CanHandOn()) {
     const long pid = forker.fork(forker.arg);
-    if (pid == 0) OwnMemory();
+    if (pid == 0) BecomeChild();
     return pid;
   }
   const client::SignalBlock block;
@@ -161,8 +168,7 @@ long Session::ForkBy(const Forker& forker) {
     if (!copied && !connection_.open()) NoteLoss();
   }
   const long pid = forker.fork(forker.arg);
-  // While it cannot be a child on this memory that asks first.
-  if (pid == 0) OwnMemory();
+  if (pid == 0) BecomeChild();
   if (!copied) return pid;
   if (pid == 0) {
     // The parent's, or one that a fork handler of the program has made already. Closed at last: as
@@ -218,6 +224,8 @@ bool Session::HandOn(char* inherited, client::SignalSet mask) {
 }
 
 void Session::TakeBack() {
+  // In a child that was forked meanwhile.
+  if (!execs()) return;
   connection_.SetCloseOnExec(true);
   connection_.Resume();
   exec_thread_.store(nullptr, std::memory_order_relaxed);

@@ -98,6 +98,7 @@ class Session {
     const void* arg;
   };
   long ForkBy(const Forker& forker);
+  void BecomeChild();
   bool execs() const;
   // As Issue, but in silence and with the -errno of why there is no connection; -ENOTCONN: it is
   // lost, and there shall be no other.

@@ -21,10 +21,11 @@ bool IsCOf(const UniqueFd& c, const HostSocket& object) {
 }  // namespace
 
 SyscallTask SysHostSocket(CallContext& context) {
-  // What moves the bytes is made for connections of the TCP/IP stack and for its datagrams.
+  // What moves the bytes is made for connections of the TCP/IP stack and for datagrams.
   const int domain = context.int_arg(0);
-  if (domain != AF_INET && domain != AF_INET6 && domain != AF_NETLINK)
+  if (domain != AF_INET && domain != AF_INET6 && domain != AF_NETLINK) {
     co_return Errno(EAFNOSUPPORT);
+  }
   Result<std::shared_ptr<Socket>> socket =
       context.kernel().families().Create(domain, context.int_arg(1), context.int_arg(2), O_RDWR);
   if (!socket.ok()) co_return socket.error();

@@ -339,8 +339,9 @@ void HostSocket::DieOf(StreamSocket& stream) {
   // A reset is C's to tell; SO_ERROR has what it cannot say. One that comes behind the peer's end
   // of file is seen by who writes only.
   if (stream.pending_error() == Errno(ECONNRESET)) (void)stream.TakeError();
-  if (stream.pending_error() == Errno(EPIPE))
+  if (stream.pending_error() == Errno(EPIPE)) {
     pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  }
   Die();
 }
 

@@ -134,8 +134,9 @@ bool ReadNumber(std::span<const std::byte> value, int min, bool byte_too, std::o
 bool ParseOne(int domain, const cmsghdr& header, std::span<const std::byte> value,
               SendControl* out) {
   // What is passed on by other families means nothing here.
-  if (header.cmsg_level == SOL_SOCKET)
+  if (header.cmsg_level == SOL_SOCKET) {
     return header.cmsg_type == SCM_RIGHTS || header.cmsg_type == SCM_CREDENTIALS;
+  }
   ip_addr_t source;
   if (header.cmsg_level == IPPROTO_IP && domain == AF_INET) {
     switch (header.cmsg_type) {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "lwip/ip_addr.h"
@@ -46,6 +47,9 @@ class NetStack final : public EventLoop::Poller {
   const netif* loopback() const { return &loopback_; }
   PortTable& tcp_ports() { return tcp_ports_; }
   PortTable& udp_ports() { return udp_ports_; }
+  // How often each group of IPv4 has been joined, by its address.
+  using GroupCounts = std::unordered_map<uint32_t, size_t>;
+  GroupCounts& udp_groups() { return udp_groups_; }
   size_t queued_packets() const { return queue_size_; }
 
  private:
@@ -68,6 +72,7 @@ class NetStack final : public EventLoop::Poller {
   size_t queue_bytes_ = 0;
   PortTable tcp_ports_;
   PortTable udp_ports_;
+  GroupCounts udp_groups_;
   EventLoop::Clock::time_point next_limit_;
   bool received_ = false;  // something since the last turn
   // Until then fragments of what was received may be kept.

@@ -181,8 +181,8 @@ int AnswerLinks(std::span<const std::byte> request, Answer* answer) {
   const auto body = Body<ifinfomsg>(request);
   std::span<const std::byte> name = FindAttribute(request, sizeof body, IFLA_IFNAME);
   if (name.empty()) name = FindAttribute(request, sizeof body, IFLA_ALT_IFNAME);
-  const std::string_view wanted(reinterpret_cast<const char*>(name.data()),
-                                strnlen(reinterpret_cast<const char*>(name.data()), name.size()));
+  std::string_view wanted(reinterpret_cast<const char*>(name.data()), name.size());
+  wanted = wanted.substr(0, wanted.find('\0'));
   if (!answer->dump() && body.ifi_index == 0 && wanted.empty()) return EINVAL;
   for (const Interface& interface : ListInterfaces()) {
     // Nothing is a port of a bridge.

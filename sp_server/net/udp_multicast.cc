@@ -79,13 +79,26 @@ Errno UdpSocket::SetMulticast(int name, std::span<const std::byte> value) {
   const auto it = std::ranges::find(memberships_, membership);
   if (name == IP_DROP_MEMBERSHIP) {
     if (it == memberships_.end()) return Errno(EADDRNOTAVAIL);
+    CountOut(membership);
     memberships_.erase(it);
     return kOk;
   }
   if (it != memberships_.end()) return Errno(EADDRINUSE);
   if (memberships_.size() == kMaxMemberships) return Errno(ENOBUFS);
   memberships_.push_back(membership);
+  ++stack_->udp_groups()[ip4_addr_get_u32(ip_2_ip4(&request.group))];
   return kOk;
+}
+
+void UdpSocket::CountOut(const Membership& membership) {
+  NetStack::GroupCounts& groups = stack_->udp_groups();
+  const auto it = groups.find(ip4_addr_get_u32(ip_2_ip4(&membership.group)));
+  if (--it->second == 0) groups.erase(it);
+}
+
+void UdpSocket::LeaveGroups() {
+  for (const Membership& membership : memberships_) CountOut(membership);
+  memberships_.clear();
 }
 
 bool UdpSocket::IsMember(const ip_addr_t& group) const {
@@ -97,12 +110,7 @@ bool UdpSocket::Hears(const ip_addr_t& dest) const {
   if (IP_IS_V6_VAL(dest) || !ip_addr_ismulticast(&dest) || IsMember(dest)) return true;
   if (!options_.Flag(IPPROTO_IP, IP_MULTICAST_ALL)) return false;
   // Linux: what comes for any member is for all whose port it is, but for those who object.
-  for (const udp_pcb* pcb = udp_pcbs; pcb != nullptr; pcb = pcb->next) {
-    if (pcb->recv == &OnReceived && static_cast<UdpSocket*>(pcb->recv_arg)->IsMember(dest)) {
-      return true;
-    }
-  }
-  return false;
+  return stack_->udp_groups().contains(ip4_addr_get_u32(ip_2_ip4(&dest)));
 }
 
 }  // namespace rump

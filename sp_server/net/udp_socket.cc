@@ -56,6 +56,7 @@ UdpSocket::UdpSocket(NetStack* stack, int domain, int protocol, int flags)
 }
 
 UdpSocket::~UdpSocket() {
+  LeaveGroups();
   if (pcb_ != nullptr) udp_remove(pcb_);
   if (port_use_ != nullptr) port_use_->Unref();
   for (const Datagram& datagram : received_) pbuf_free(datagram.data);

@@ -84,6 +84,7 @@ class UdpSocket final : public Socket {
   // Whether what came for `dest` is for this socket, too.
   bool Hears(const ip_addr_t& dest) const;
   bool IsMember(const ip_addr_t& group) const;
+  void LeaveGroups();
   void Unbind();
   void Unlink();
 
@@ -106,6 +107,8 @@ class UdpSocket final : public Socket {
       return interface == other.interface && ip_addr_cmp(&group, &other.group);
     }
   };
+  // One less that the stack knows of.
+  void CountOut(const Membership& membership);
   std::vector<Membership> memberships_;
   int multicast_interface_ = 0;  // index; 0: none chosen
 };

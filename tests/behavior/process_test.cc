@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <functional>
@@ -295,6 +296,36 @@ TEST(Spawn, ByPopen) {
   ASSERT_NE(pipe, nullptr);
   EXPECT_EQ(pclose(pipe), 0);
   peers.ExpectUsed();
+}
+
+volatile sig_atomic_t forked = 0;
+volatile sig_atomic_t failed = 0;
+
+// An exec that fails has the process's connection for a moment, of which a child knows nothing.
+TEST(Exec, AChildOfAHandlerInTheMiddle) {
+  const Fd listener = Listen();
+  forked = 0;
+  failed = 0;
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    const pid_t pid = fork();
+    if (pid == 0) _exit(socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 0 : 1);
+    int status = -1;
+    if (waitpid(pid, &status, 0) != pid || status != 0) failed = failed + 1;
+    forked = forked + 1;
+  };
+  struct sigaction before = {};
+  ASSERT_EQ(sigaction(SIGALRM, &action, &before), 0);
+  char* const argv[] = {nullptr};
+  constexpr int kChildren = 20;
+  while (forked < kChildren) {
+    const int seen = forked;
+    constexpr itimerval kSoon = {.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 100}};
+    ASSERT_EQ(setitimer(ITIMER_REAL, &kSoon, nullptr), 0);
+    while (forked == seen) EXPECT_EQ(execve("/nowhere", argv, environ), -1);
+  }
+  EXPECT_EQ(failed, 0);
+  ASSERT_EQ(sigaction(SIGALRM, &before, nullptr), 0);
 }
 
 // A first use in a child on this memory must teach the parent nothing wrong.

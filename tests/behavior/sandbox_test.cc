@@ -2,6 +2,8 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -122,6 +124,24 @@ TEST(Sandbox, AFilterCanComeBySyscall) {
 TEST(Sandbox, WhatTheFilterForbidsIsForbidden) {
   const int status = InChild([] { return Strict().InstallByPrctl() ? dup(2) : 1; });
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << status;
+}
+
+// What the library would ask about descriptors, names and interfaces is not asked either.
+TEST(Sandbox, WhatIsAllowedAndConcernsTheLibrary) {
+  EXPECT_EQ(InChild([] {
+              const int local = socket(AF_UNIX, SOCK_DGRAM, 0);
+              Filter filter(
+                  {SYS_dup, SYS_fcntl, SYS_pipe, SYS_pipe2, SYS_openat, SYS_ioctl, SYS_exit_group},
+                  SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS);
+              if (!filter.InstallByPrctl()) return 9;
+              int ends[2];
+              if (pipe(ends) != 0 || dup(ends[0]) < 0) return 1;
+              if (fcntl(ends[1], F_DUPFD_CLOEXEC, 0) < 0) return 2;
+              if (open("/etc/resolv.conf", O_RDONLY) < 0 && errno != ENOENT) return 3;
+              ifreq loopback = {.ifr_ifrn = {"lo"}, .ifr_ifru = {}};
+              return ioctl(local, SIOCGIFINDEX, &loopback) == 0 ? 0 : 4;
+            }),
+            0);
 }
 
 // A filter of the forgiving kind leaves sockets whole, those that come later too.

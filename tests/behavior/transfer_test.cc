@@ -76,6 +76,9 @@ TEST(Sendfile, NeedsAConnection) {
   EXPECT_THAT(sendfile(Stream().get(), file.get(), nullptr, 4), FailsWith(EPIPE));
   EXPECT_THAT(sendfile(Listen().get(), file.get(), nullptr, 4), FailsWith(EPIPE));
   EXPECT_EQ(broken_pipes.count(), 2);
+  EXPECT_THAT(sendfile(Fd(socket(AF_INET, SOCK_DGRAM, 0)).get(), file.get(),
+                       reinterpret_cast<off_t*>(16), 4),
+              FailsWith(EFAULT));
   EXPECT_THAT(sendfile(Fd(socket(AF_INET, SOCK_DGRAM, 0)).get(), file.get(), nullptr, 4),
               FailsWith(EDESTADDRREQ));
   EXPECT_EQ(lseek(file.get(), 0, SEEK_CUR), 0);

@@ -319,6 +319,43 @@ TEST(Multicast, MembersHearTheirGroup) {
   EXPECT_EQ(PollFor(fd.get(), POLLIN, kBriefly), 0);
 }
 
+// A socket at INADDR_ANY and `port` that shares it.
+Fd Sharing(in_port_t port) {
+  Fd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const int on = 1;
+  EXPECT_THAT(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), Succeeds());
+  sockaddr_in any = Loopback(port);
+  any.sin_addr.s_addr = INADDR_ANY;
+  EXPECT_THAT(bind(fd.get(), Addr(any), sizeof any), Succeeds());
+  return fd;
+}
+
+// Others at the port hear what a member hears, as long as there is one.
+TEST(Multicast, OthersHearWithMembers) {
+  Fd member = Sharing(0);
+  const Fd other = Sharing(PortOf(member));
+  ASSERT_THAT(ChangeMembership(member, IP_ADD_MEMBERSHIP, kGroup, INADDR_LOOPBACK), Succeeds());
+  const Fd sender(socket(AF_INET, SOCK_DGRAM, 0));
+  in_addr interface { htonl(INADDR_LOOPBACK) };
+  ASSERT_THAT(setsockopt(sender.get(), IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface),
+              Succeeds());
+  sockaddr_in to = Loopback(PortOf(member));
+  to.sin_addr.s_addr = htonl(kGroup);
+  char byte;
+  for (const int all : {1, 0}) {
+    ASSERT_THAT(setsockopt(other.get(), IPPROTO_IP, IP_MULTICAST_ALL, &all, sizeof all),
+                Succeeds());
+    EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), 1);
+    EXPECT_EQ(recv(member.get(), &byte, 1, 0), 1);
+    if (all == 1) EXPECT_EQ(recv(other.get(), &byte, 1, 0), 1);
+  }
+  const int on = 1;
+  ASSERT_THAT(setsockopt(other.get(), IPPROTO_IP, IP_MULTICAST_ALL, &on, sizeof on), Succeeds());
+  member = Fd();
+  EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), 1);
+  EXPECT_EQ(PollFor(other.get(), POLLIN, kBriefly), 0);
+}
+
 TEST(Multicast, MistakesAreTold) {
   const Fd fd = Bound();
   EXPECT_THAT(ChangeMembership(fd, IP_ADD_MEMBERSHIP, INADDR_LOOPBACK, INADDR_LOOPBACK),

@@ -1,5 +1,7 @@
 #include "hijack/config.h"
 
+#include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cstring>
@@ -63,6 +65,16 @@ TEST(HijackConfigTest, OtherDomainsAreNeverHijacked) {
   for (const int domain : {AF_UNSPEC, AF_NETLINK, AF_PACKET, -1, 1 << 20}) {
     EXPECT_FALSE(HijacksDomain(config, domain)) << domain;
   }
+}
+
+TEST(HijackConfigTest, RoutesAreTheInternets) {
+  for (const std::string_view text : {"", "socket=inet", "socket=inet6"}) {
+    EXPECT_TRUE(HijacksSocket(Parse(text), AF_NETLINK, NETLINK_ROUTE)) << text;
+  }
+  EXPECT_FALSE(HijacksSocket(Parse("socket=local"), AF_NETLINK, NETLINK_ROUTE));
+  EXPECT_FALSE(HijacksSocket(Parse(""), AF_NETLINK, NETLINK_KOBJECT_UEVENT));
+  EXPECT_TRUE(HijacksSocket(Parse("socket=inet"), AF_INET, IPPROTO_UDP));
+  EXPECT_FALSE(HijacksSocket(Parse("socket=inet"), AF_INET6, NETLINK_ROUTE));
 }
 
 TEST(HijackConfigTest, PathDefaultsOnlyWhenNoSocketsAreNamed) {

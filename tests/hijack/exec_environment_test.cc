@@ -82,6 +82,9 @@ TEST_F(ExecEnvironmentTest, GetsBackWhatIsMissing) {
   EXPECT_EQ(Next({"LD_PRELOAD=libother.so:x"})[0],
             "LD_PRELOAD=/lib/librumphijack.so:libother.so:x");
   EXPECT_EQ(Next({"LD_PRELOAD="})[0], "LD_PRELOAD=/lib/librumphijack.so:");
+  // Of two that a program gives the loader takes the last; there has to be room for the longer.
+  EXPECT_EQ(Next({"LD_PRELOAD=" + std::string(500, 'x'), "LD_PRELOAD=y"})[1],
+            "LD_PRELOAD=/lib/librumphijack.so:y");
   // What the program wants otherwise stays so.
   const Texts other = {"RUMPHIJACK=socket=inet6", "LD_PRELOAD=/x/librumphijack.so",
                        "RUMP_SERVER=unix:///dir/other", "RUMPHIJACK_FOLLOW=no"};
@@ -109,6 +112,9 @@ TEST_F(ExecEnvironmentTest, VariablesThatAreTooLongAreRefused) {
   Texts texts = {"LD_PRELOAD=" + std::string(20000, 'x')};
   EXPECT_FALSE(ConfigureExec(Pointers(texts).data(), "", /*follow=*/true));
   EXPECT_TRUE(ConfigureExec(Pointers(texts).data(), "", /*follow=*/false));
+  // One that would not fit on a small stack next to that of a program.
+  texts[0].resize(3000);
+  EXPECT_FALSE(ConfigureExec(Pointers(texts).data(), "", /*follow=*/true));
 }
 
 }  // namespace

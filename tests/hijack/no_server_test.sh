@@ -36,6 +36,14 @@ expect_down "RUMP_SERVER is not set"
 probe_with "RUMP_SERVER=unix://$directory/none"
 expect_down "RUMP_SERVER=unix://$directory/none" "no such socket" "is \"rump_server unix://"
 
+# Who only reads the host's file of nameservers gets it, and is not ended for a server that never was.
+cat /etc/resolv.conf >"$directory/expected" 2>/dev/null
+expected=$?
+env -i "RUMP_SERVER=unix://$directory/none" RUMPHIJACK_RETRYCONNECT=die LD_PRELOAD="$library" \
+  cat /etc/resolv.conf >"$directory/out" 2>"$directory/err"
+[ $? -eq $expected ] || fail "cat ends otherwise than without the library"
+cmp "$directory/out" "$directory/expected" || fail "cat shows another file"
+
 cd "$directory" || exit 1
 probe_with "RUMP_SERVER=unix://relative"
 # timeout is hijacked as well, and hands the URL on in a form that is good in any directory.

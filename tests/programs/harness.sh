@@ -39,7 +39,8 @@ readonly python=/usr/bin/python3
 readonly server_options=("${@:3}")
 # Scripts may change the working directory.
 readonly rump=$PWD/tools/rump
-readonly patience=20
+# Seconds; machines that do much else at the time need many of them.
+readonly patience=60
 tmp=$(mktemp -d /tmp/rhXXXXXX)
 readonly tmp
 # Servers are in sbin, which Bazel's PATH leaves out.

@@ -49,6 +49,7 @@ audit() { check "$1" "$2" --audit -- "$escaping" "${@:3}"; }
 audit 7 "^rump check: 0 of [1-9][0-9]* system calls have escaped"
 audit 123 "^rump check: 1 of" socket
 audit 123 "^ +1  socket\(AF_INET\) by escaping_progra at $escaping\+0x" socket
+audit 123 "^ +1  socket\(AF_NETLINK\) by" route
 audit 123 "^ +2  getsockname by escaping_progra at $escaping\+0x" name name socket
 audit 123 "^ +1  socket\(AF_INET6\) by" child
 RUMPHIJACK=socket=inet audit 7 "0 of" child
@@ -63,6 +64,13 @@ RUMPHIJACK=nonsense check 125 "nonsense" --audit "$escaping"
 status=0
 "$rump" check --audit -- sh -c 'kill -TERM $$' 2>"$tmp/err" || status=$?
 ((status == 143)) || fail "a program that SIGTERM ends gives $status"
+status=0
+timeout -s KILL 30 "$rump" check --audit -- python3 -c 'if True:
+  import os, threading
+  thread = threading.Thread(target=os.execl, args=("/bin/sh", "sh", "-c", "exit 4"))
+  thread.start()
+  thread.join()' 2>"$tmp/err" || status=$?
+((status == 4)) || fail "a program that a second thread starts gives $status"
 "$rump" check --audit -- sh -c 'trap "exit 3" TERM; echo ready >&2; while :; do read x; done' \
   <>"$tmp/data" 2>"$tmp/err" &
 until grep -q ready "$tmp/err"; do kill -0 $! || break; done

@@ -1,5 +1,6 @@
 // Makes system calls behind the hijack library's back, for `rump check --audit` to find.
 #include <arpa/inet.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@ long OwnCall(long number, long a0, long a1, long a2) {
 
 }  // namespace
 
-// escaping_program [socket] [name] [child]: what is to escape.
+// escaping_program [socket] [route] [name] [child]: what is to escape.
 int main(int argc, char** argv) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   const sockaddr_in any = {.sin_family = AF_INET, .sin_port = 0, .sin_addr = {}, .sin_zero = {}};
@@ -31,6 +32,8 @@ int main(int argc, char** argv) {
     socklen_t size = sizeof name;
     if (strcmp(argv[i], "socket") == 0) {
       OwnCall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+    } else if (strcmp(argv[i], "route") == 0) {
+      OwnCall(SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
     } else if (strcmp(argv[i], "name") == 0) {
       OwnCall(SYS_getsockname, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&size));
     } else if (const pid_t child = fork(); child == 0) {

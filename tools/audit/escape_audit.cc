@@ -52,6 +52,8 @@ absl::string_view FamilyOf(uint64_t domain) {
       return "AF_INET";
     case AF_INET6:
       return "AF_INET6";
+    case AF_NETLINK:
+      return "AF_NETLINK";
     default:
       return "AF_UNIX";
   }
@@ -94,8 +96,10 @@ EscapeAudit::Process* EscapeAudit::FindProcess(pid_t pid) {
 void EscapeAudit::OnNewProgram(pid_t process) { processes_.erase(process); }
 
 bool EscapeAudit::HasEscaped(const TracedCall& call, Process* process) const {
-  if (call.number == SYS_socket) return HijacksDomain(config_, static_cast<int>(call.args[0]));
-  if (call.number == SYS_io_uring_setup) return true;
+  if (call.number == SYS_socket) {
+    return HijacksSocket(config_, static_cast<int>(call.args[0]), static_cast<int>(call.args[2]));
+  }
+  if (call.number == SYS_io_uring_setup) return HijacksInternet(config_);
   switch (process->origins.Find(call.next_instruction)) {
     case CallOrigin::kLibrary:
     case CallOrigin::kGate:

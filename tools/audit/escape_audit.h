@@ -16,7 +16,8 @@
 namespace rump {
 
 // A call has escaped if it
-//  - makes a socket of a family that is hijacked, or a ring of io_uring(7), which could make one;
+//  - makes a socket of a family that is hijacked;
+//  - makes one of NETLINK_ROUTE or a ring of io_uring(7) where those of the internet are;
 //  - is one that the library takes, on a hijacked descriptor, and was made without asking the
 //    library: by somebody else than the library and libc, or by a libc at a place that is not
 //    rewritten. Of a libc that is not rewritten at all nobody can tell whether the library had a

@@ -119,6 +119,10 @@ void Tracer::HandleStop(pid_t thread, int status) {
     call.process = process;
     if (ReadCall(thread, &call)) observer_.OnCall(call);
   } else if (event == PTRACE_EVENT_EXEC) {
+    // A thread that is not the first takes its number, and nothing is heard of its own any more.
+    unsigned long before = 0;
+    ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &before);
+    if (static_cast<pid_t>(before) != thread) threads_.erase(static_cast<pid_t>(before));
     observer_.OnNewProgram(process);
   } else if (event == PTRACE_EVENT_STOP && IsStopSignal(signal)) {
     ptrace(PTRACE_LISTEN, thread, nullptr, nullptr);

@@ -61,8 +61,9 @@ absl::StatusOr<std::string> ParseLibraryList(const std::string& program, absl::s
           absl::StrCat(program, " cannot be started: the loader says '", line, "'"));
     }
     // NAME => PATH (ADDRESS)
-    if (absl::ConsumePrefix(&line, "libc.so.6 => "))
+    if (absl::ConsumePrefix(&line, "libc.so.6 => ")) {
       libc = std::string(line.substr(0, line.rfind(" (")));
+    }
   }
   if (libc.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
