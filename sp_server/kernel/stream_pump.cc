@@ -32,15 +32,17 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
   // Writable without room: it takes nothing ever again, and what C has to give must not be waited
   // for.
   if (!host_eof_ && stream.SendSpace() == 0 && (stream.Poll() & POLLOUT) != 0) {
-    host_eof_ = true;
     shutdown(host, SHUT_RD);
+    if (const Outcome dropped = DropHost(host, buffer, closer); dropped != Outcome::kIdle) {
+      return dropped;
+    }
+    host_eof_ = true;
   }
   while (host_readable_ && !host_eof_) {
     const size_t room = std::min(stream.SendSpace(), buffer.size() - 1);
     if (room == 0) return Outcome::kIdle;
-    int queued = 0;
-    if (ioctl(host, FIONREAD, &queued) != 0) return Outcome::kRetry;
-    const size_t fresh = static_cast<size_t>(queued) - std::min<size_t>(queued, kept_);
+    size_t fresh = 0;
+    if (!CountFresh(host, &fresh)) return Outcome::kRetry;
     if (fresh > 0 && budget == 0) return Outcome::kMore;
     std::span<std::byte> data;
     if (fresh > 0) {
@@ -68,6 +70,13 @@ void StreamPump::SendLeftBehind(int host, StreamSocket& stream, std::span<std::b
   ended_ = false;
   host_readable_ = true;
   (void)MoveToStream(host, stream, buffer, SIZE_MAX, closer);
+}
+
+bool StreamPump::CountFresh(int host, size_t* fresh) const {
+  int queued = 0;
+  if (ioctl(host, FIONREAD, &queued) != 0) return false;
+  *fresh = static_cast<size_t>(queued) - std::min<size_t>(queued, kept_);
+  return true;
 }
 
 StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, size_t fresh,
@@ -98,6 +107,18 @@ StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, 
   }
   *data = buffer.subspan(old, got - old);
   return Outcome::kIdle;
+}
+
+// Who polls C to write is told when there is room, not when all writing is in vain.
+StreamPump::Outcome StreamPump::DropHost(int host, std::span<std::byte> buffer, FdCloser& closer) {
+  for (;;) {
+    size_t fresh = 0;
+    if (!CountFresh(host, &fresh)) return Outcome::kRetry;
+    if (fresh == 0) return Outcome::kIdle;
+    std::span<std::byte> data;
+    const Outcome read = ReadHost(host, buffer, fresh, buffer.size() - 1, closer, &data);
+    if (read != Outcome::kIdle || data.empty()) return read;
+  }
 }
 
 StreamPump::Outcome StreamPump::EndOfHost(int host, StreamSocket& stream) {

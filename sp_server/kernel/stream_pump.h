@@ -55,10 +55,14 @@ class StreamPump {
   Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
                        FdCloser& closer);
   Outcome MoveToHost(int host, StreamSocket& stream, size_t budget);
+  // Counts the bytes in S that have not been passed on. False if the host does not tell.
+  bool CountFresh(int host, size_t* fresh) const;
   // Reads at most `room` bytes of `fresh` into `buffer`, but for the kept byte. *data: what was
   // read.
   Outcome ReadHost(int host, std::span<std::byte> buffer, size_t fresh, size_t room,
                    FdCloser& closer, std::span<std::byte>* data);
+  // Takes all that is in S, but for the kept byte.
+  Outcome DropHost(int host, std::span<std::byte> buffer, FdCloser& closer);
   Outcome EndOfHost(int host, StreamSocket& stream);
 
   size_t kept_ = 0;  // bytes in S that have been passed on: 1, or 0 at first

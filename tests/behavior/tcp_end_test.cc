@@ -97,6 +97,24 @@ TEST(Reset, AfterMuchWasSentBothWays) {
   EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(ECONNRESET));
 }
 
+// Sends until nothing goes any more.
+void Fill(const Fd& fd) {
+  const std::string data(100'000, 'x');
+  while (PollFor(fd.get(), POLLOUT, kBriefly) != 0) {
+    send(fd.get(), data.data(), data.size(), MSG_DONTWAIT);
+  }
+}
+
+TEST(Reset, WakesWhoWaitsToSend) {
+  auto [client, server] = TcpPair();
+  // Nor does the reset wait until this has been read.
+  Fill(client);
+  Fill(server);
+  Reset(&client);
+  ASSERT_NE(PollFor(server.get(), POLLOUT, kPatience) & POLLOUT, 0);
+  EXPECT_EQ(send(server.get(), "x", 1, MSG_NOSIGNAL), -1);
+}
+
 TEST(Reset, OfWhatIsHalfClosed) {
   auto [client, server] = TcpPair();
   ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());

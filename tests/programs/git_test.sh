@@ -1,5 +1,5 @@
-# git: clone by http from a server of plain files; clone, fetch and push by git daemon, which serves each
-# connection by a program of its own with the socket as its standard streams.
+# git: clone by http from a server of plain files; clone, fetch and push by http and by git daemon from
+# programs that have the socket as their standard streams, one for each connection.
 # shellcheck shell=bash disable=SC2154
 need git=git "$python=python3"
 export GIT_CONFIG_NOSYSTEM=1 HOME=$tmp no_proxy='*' GIT_TERMINAL_PROMPT=0
@@ -32,6 +32,17 @@ clone() { on_net git clone --quiet "$1" "$2" || { rm -rf "$2" && false; }; }
 wait_for http clone http://127.0.0.1:8000/repository.git "$tmp/by_http"
 whole "$tmp/by_http"
 ! clone http://127.0.0.1:8000/none.git "$tmp/none" 2>"$tmp/none.log" || fail "clones what is not there"
+
+mkdir "$tmp/cgi-bin"
+ln -s "$(git --exec-path)/git-http-backend" "$tmp/cgi-bin/git"
+git -C "$repository" config http.receivepack true
+GIT_PROJECT_ROOT=$tmp/served GIT_HTTP_EXPORT_ALL=1 \
+  start cgi "$python" tests/programs/cgi_server.py 8001 "$tmp"
+wait_for cgi clone http://127.0.0.1:8001/cgi-bin/git/repository.git "$tmp/by_cgi"
+whole "$tmp/by_cgi"
+commit "$tmp/by_cgi" pushed_by_http
+on_net git -C "$tmp/by_cgi" push --quiet
+whole "$tmp/by_cgi"
 
 start daemon git daemon --listen=127.0.0.1 --port=9418 --base-path="$tmp/served" --export-all \
   --enable=receive-pack --reuseaddr --log-destination=stderr

@@ -117,9 +117,12 @@ server_fds() {
   echo ${#fds[@]}
 }
 
-# Nothing is left of programs that have ended: no process, and no descriptor.
+# What there is in the server now, line by line; never its own.
+server_holds() { "$rump" stats | grep -E '^(preforks|objects|fd entries|memory|closing) +[1-9]'; }
+
+# Nothing is left of programs that have ended: no process, no object, and no descriptor.
 server_idle() {
-  [[ $("$rump" ps | wc -l) -eq 1 && $(server_fds) -le $idle_fds ]]
+  [[ $("$rump" ps | wc -l) -eq 1 && $(server_fds) -le $idle_fds ]] && ! server_holds
 }
 
 # What has slipped past the library is on the sandbox's own loopback.
@@ -135,6 +138,7 @@ check_server() {
   running "$server" || fail "the server has died"
   wait_while "$server" server_idle || {
     "$rump" ps
+    server_holds || true
     ls -l "/proc/$server/fd"
     fail "the server keeps something of programs that have ended ($idle_fds descriptors at first)"
   }

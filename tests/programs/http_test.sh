@@ -24,6 +24,11 @@ equal "$(get --write-out '%{num_connects}' --output /dev/null "$web/page" --outp
 get --parallel --parallel-immediate --parallel-max 50 --output "$tmp/copies/file#1" "$web/file[0-49]"
 for ((i = 0; i < 50; i++)); do same "$tmp/copies/file$i" "$tmp/www/file$i"; done
 
+# All that the list of files names.
+on_net wget --no-proxy --quiet --tries=1 --recursive --no-host-directories --directory-prefix="$tmp/mirror" "$web/"
+rm "$tmp/mirror/index.html"
+diff --recursive "$tmp/mirror" "$tmp/www" || fail "wget has not mirrored everything"
+
 head -c 100M /dev/urandom >"$tmp/www/100MB"
 sum=$(sha256sum <"$tmp/www/100MB")
 equal "$(get "$web/100MB" | sha256sum)" "$sum"

@@ -1,7 +1,7 @@
 # nginx, two workers that share a listener, with edge-triggered epoll: sendfile, keep-alive, and new
 # workers under load.
 # shellcheck shell=bash disable=SC2154
-need nginx=nginx-light curl=curl
+need nginx=nginx-light curl=curl wget=wget
 web=http://127.0.0.1:8000
 get() { on_net curl --noproxy '*' --fail --silent --show-error --max-time 40 "$@"; }
 
@@ -36,6 +36,11 @@ END
 start nginx nginx -c "$tmp/nginx.conf" -e stderr
 wait_for nginx get "$web/page"
 equal "$(get "$web/page")" "a page"
+# What wget has not got at the first try.
+head -c 40M "$tmp/www/100MB" >"$tmp/copies/100MB"
+on_net wget --no-proxy --quiet --tries=1 --continue --directory-prefix="$tmp/copies" "$web/100MB"
+same "$tmp/copies/100MB" "$tmp/www/100MB"
+
 equal "$(get --write-out '%{num_connects}' --output /dev/null "$web/page" --output /dev/null "$web/file1" \
   --output /dev/null "$web/file2")" 100
 get --parallel --parallel-immediate --parallel-max 50 --output "$tmp/copies/file#1" "$web/file[0-49]"
