@@ -466,6 +466,9 @@ TEST(VforkTest, SecondChildOnTheParentsMemoryIsRefused) {
 
 // Nor does it make room for a child of its own, or become another process.
 TEST(VforkTest, ChildOnTheParentsMemoryKeepsItsProcess) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime makes a fork of a vfork";
+#endif
   TestServer server;
   RunProgram(server, [] {
     const pid_t parent = rump_sys_getpid();

@@ -140,6 +140,9 @@ bool WaitsIn(pid_t thread, int number) {
 
 // A stop makes the reader's wait start anew, where its descriptor is another one by then.
 TEST(ThreadTest, StoppedReaderLooksForItsDescriptorAnew) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime starts no thread in the child of a process that had some";
+#endif
   int moved[2];
   ASSERT_EQ(0, pipe2(moved, O_CLOEXEC));
   std::promise<void> went_on;
