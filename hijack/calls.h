@@ -60,8 +60,6 @@ Outcome CallPwritev2(const Args& args);
 
 // calls_descriptor.cc: what gives numbers another meaning.
 Outcome CallClose(const Args& args);
-// Whether `fd` is to be closed by the host alone, as almost all are. It is forgotten then.
-bool HostCloses(int fd);
 Outcome CallCloseRange(const Args& args);
 Outcome CallDup(const Args& args);
 Outcome CallDup2(const Args& args);

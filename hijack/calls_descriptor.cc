@@ -50,7 +50,6 @@ class Departure {
 
 // kPass: the host may close `fd`, and nobody has to be told.
 Outcome Close(int fd) {
-  if (HostCloses(fd)) return kPass;
   const Departure departure(fd);
   if (!departure.concerns_server()) return kPass;
   const long r = RawSyscall(SYS_close, fd);
@@ -110,13 +109,6 @@ long CloseRange(unsigned first, unsigned last, int flags) {
 }
 
 }  // namespace
-
-bool HostCloses(int fd) {
-  if (session.Owns(fd) || !IsOfNoConcern(fd_cache.Get(fd))) return false;
-  // Before the number is free, since another thread may get it at once.
-  fd_cache.Forget(fd);
-  return true;
-}
 
 Outcome CallClose(const Args& args) { return Close(args.fd()); }
 

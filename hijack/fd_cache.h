@@ -20,7 +20,8 @@ enum class FdKind : uint8_t {
 // One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost and
 // kConnected are ever trusted as they stand, and only for moving bytes: whoever acts on another
 // kind asks the descriptor first. Numbers that may have changed their meaning are forgotten, never
-// guessed at.
+// guessed at. The host's are closed without a word to us: whatever gives the number to a descriptor
+// of ours after that says so here.
 //
 // Threads need no lock. A byte holds, beside the kind, a count of how often it was forgotten, so
 // that a late answer about a number's former life is not believed.

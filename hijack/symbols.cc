@@ -10,7 +10,6 @@
 
 #include <type_traits>
 
-#include "hijack/calls.h"
 #include "hijack/dispatcher.h"
 #include "hijack/fd_cache.h"
 #include "hijack/outcome.h"

@@ -1,7 +1,7 @@
 # Without a server there are errors, at once, and never a program that hangs.
 # shellcheck shell=bash disable=SC2034,SC2154
 need nc=netcat-openbsd curl=curl "$python=python3"
-partial_transfer=18
+reset_while_receiving=56
 web=http://127.0.0.1:8000
 nowhere=unix://$tmp/nowhere
 
@@ -36,7 +36,7 @@ says() { grep -qE "$2" "$tmp/$1.log"; }
 wait_for listener says listener Listening
 wait_for idle says idle succeeded
 stop mortal KILL
-finish transfer "$partial_transfer"
+finish transfer "$reset_while_receiving"
 finish idle
 finish listener 1
 wait_for web_server says web_server "(ConnectionReset|BrokenPipe)Error"
