@@ -137,9 +137,9 @@ TEST(LossTest, EndsACallWhoseRequestIsStuck) {
   client.Lose(Write(big.data(), big.size()));
 }
 
-// A thread's last calls, of which one is lost. Nothing is left of its stack.
+// A call of a thread of whose stack nothing is left.
 void LoseOnStackOfItsOwn(Client* client) {
-  constexpr size_t kSize = 256 * 1024;
+  constexpr size_t kSize = size_t{8} << 20;  // ThreadSanitizer has need of much
   void* const stack =
       mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   pthread_attr_t attributes;
