@@ -39,7 +39,7 @@ class Process {
 
   int Prefork(PreforkCookie* cookie);
   // In the child of any kind of fork: makes the parked process its own. EBUSY: it is the parent
-  // itself, in the middle of calls, or another child is on this memory.
+  // itself, in the middle of calls, or a child on this memory has claimed before.
   int Claim(const PreforkCookie& cookie, const SignalBlock& block);
   // Makes the server drop the parked process.
   int CancelFork(const PreforkCookie& cookie, const SignalBlock& block);

@@ -100,7 +100,7 @@ int Process::ClaimOnSharedMemory(const PreforkCookie& cookie, const Interruption
   // There is one connection for all such children, so that a second one at the same time has none.
   const void* const self = ThreadPointer();
   const void* other = nullptr;
-  if (!sharing_child_.compare_exchange_strong(other, self) && other != self) return EBUSY;
+  if (!sharing_child_.compare_exchange_strong(other, self)) return EBUSY;
   const uint32_t active = active_.load();
   const int error = ClaimAt(endpoint_, cookie, interruption, &connections_[1 - active]);
   if (error == 0) {

@@ -91,6 +91,7 @@ void Connection::Reset() {
   suspended_ = false;
   deadline_ = Deadline();
   beginning_for_ = nullptr;
+  reading_for_ = nullptr;
   timeout_ = false;
   raised_ = 0;
   mapped_ = 0;

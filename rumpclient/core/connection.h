@@ -160,6 +160,8 @@ class Connection {
   void Lose();
   bool RestartsCall(const Pending& pending) const;
   Pending* FindMemory(const CopyPayload& range, Access access);
+  // With the NUL; at most range.len. 0 if it does not begin in memory that the server may read.
+  uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
   // One send of a request with a short payload. Bytes sent, 0 if it failed.

@@ -212,7 +212,7 @@ bool Connection::ServeCopyIn(const FrameHeader& header) {
   CopyPayload range;
   if (header.len != kHeaderSize + sizeof range || !TakePayload(header, &range)) return false;
   range.len = std::min<uint64_t>(range.len, kMaxCopy + 1);
-  if (header.type == FrameType::kCopyInStr) range.len = UserStringSize(range.addr, range.len);
+  if (header.type == FrameType::kCopyInStr) range.len = StringSize(range);
   Pending* const owner = range.len <= kMaxCopy ? FindMemory(range, Access::kRead) : nullptr;
   if (owner == nullptr) range.len = 0;
   // Answers to both kinds have the type COPYIN.
@@ -223,6 +223,15 @@ bool Connection::ServeCopyIn(const FrameHeader& header) {
   if (result == -EFAULT && owner != nullptr) owner->faulted = true;
   EndServing(owner);
   return result == 0 || result == -EFAULT;
+}
+
+uint64_t Connection::StringSize(const CopyPayload& range) {
+  // Elsewhere even a look could be the program's end: in a sandbox nobody looks for it.
+  Pending* const owner = FindMemory({.len = 1, .addr = range.addr}, Access::kRead);
+  if (owner == nullptr) return 0;
+  const uint64_t size = UserStringSize(range.addr, range.len);
+  EndServing(owner);
+  return size;
 }
 
 bool Connection::ServeCopyOut(const FrameHeader& header) {

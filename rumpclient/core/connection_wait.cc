@@ -118,7 +118,7 @@ void Connection::WaitWithSignals(void* arg) {
     if (ends) {
       // Its handler has run.
     } else if (pending->watching) {
-      result = RawSyscall(SYS_recvmsg, pending->readable.fd, &pending->peek, MSG_PEEK);
+      result = RawSyscall(SYS_recvmsg, pending->connection->fd(), &pending->peek, MSG_PEEK);
     } else {
       result =
           FutexWait(&pending->wake, 0, IsNeverRestarted(number) ? &pending->patience : nullptr);

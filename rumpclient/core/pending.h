@@ -2,6 +2,7 @@
 #ifndef RUMPCLIENT_CORE_PENDING_H_
 #define RUMPCLIENT_CORE_PENDING_H_
 
+#include <limits.h>
 #include <linux/time_types.h>
 #include <poll.h>
 #include <stddef.h>
@@ -71,10 +72,13 @@ struct Connection::Pending {
   void Spoil() {
     peek.msg_iovlen = kTooManyParts;
     patience = {0, 0};
+    // Before a restart ppoll writes into the time, but not here.
+    readable.fd = kNoSuchFd;
   }
 
  private:
   static constexpr size_t kTooManyParts = 1025;  // UIO_MAXIOV is 1024
+  static constexpr int kNoSuchFd = INT_MAX;      // polls as POLLNVAL, -1 would be passed over
   static constexpr long kVeryLongSeconds = 1L << 30;
 };
 

@@ -464,6 +464,31 @@ TEST(VforkTest, SecondChildOnTheParentsMemoryIsRefused) {
   });
 }
 
+// Nor does it make room for a child of its own, or become another process.
+TEST(VforkTest, ChildOnTheParentsMemoryKeepsItsProcess) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime makes a fork of a vfork";
+#endif
+  TestServer server;
+  RunProgram(server, [] {
+    const pid_t parent = rump_sys_getpid();
+    struct rumpclient_fork* const fork = rumpclient_prefork();
+    struct rumpclient_fork* const other = rumpclient_prefork();
+    const pid_t child = vfork();
+    if (child == 0) {
+      if (rumpclient_fork_init(fork) != 0) _exit(1);
+      const pid_t pid = rump_sys_getpid();
+      if (rumpclient_fork_init(other) != -1 || errno != EBUSY) _exit(2);
+      _exit(pid != parent && rump_sys_getpid() == pid ? 0 : 3);
+    }
+    rumpclient_fork_vparent(fork);
+    ExpectGoodEnd(child);
+    EXPECT_EQ(parent, rump_sys_getpid());
+    free(fork);
+    free(other);
+  });
+}
+
 class DaemonTest : public testing::TestWithParam<bool> {};
 
 INSTANTIATE_TEST_SUITE_P(Noclose, DaemonTest, testing::Bool());

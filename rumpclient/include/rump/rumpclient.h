@@ -83,8 +83,8 @@ struct rumpclient_fork *rumpclient_prefork(void);
  * In the child: becomes the process that `fork` stands for; also if the parent is gone by then. 0,
  * or -1 with errno: ESRCH if it has been claimed or dropped already, or never was, EBUSY if it is
  * called in the parent itself while other threads make calls, or in a child on its parent's memory
- * while there is another one, ETIMEDOUT if the server does not answer within 10 seconds, or an
- * errno of connect(2).
+ * while there is another one or a second time, ETIMEDOUT if the server does not answer within 10
+ * seconds, or an errno of connect(2).
  */
 int rumpclient_fork_init(struct rumpclient_fork *fork);
 

@@ -1,6 +1,9 @@
 // What becomes of calls when the server ends.
+#include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <string>
@@ -132,6 +135,52 @@ TEST(LossTest, EndsACallWhoseRequestIsStuck) {
   });
   Client client(server);
   client.Lose(Write(big.data(), big.size()));
+}
+
+// A call of a thread of whose stack nothing is left.
+void LoseOnStackOfItsOwn(Client* client) {
+  constexpr size_t kSize = size_t{8} << 20;  // ThreadSanitizer has need of much
+  void* const stack =
+      mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  pthread_attr_t attributes;
+  ASSERT_EQ(0, pthread_attr_init(&attributes));
+  ASSERT_EQ(0, pthread_attr_setstack(&attributes, stack, kSize));
+  pthread_t thread;
+  ASSERT_EQ(0, pthread_create(
+                   &thread, &attributes,
+                   [](void* arg) -> void* {
+                     Interruption interruption;
+                     Call call = MakeCall(SYS_getpid);
+                     EXPECT_EQ(-ENOTCONN,
+                               (**static_cast<Client*>(arg)).Issue(&call, &interruption));
+                     return nullptr;
+                   },
+                   client));
+  EXPECT_EQ(0, pthread_join(thread, nullptr));
+  EXPECT_EQ(0, pthread_attr_destroy(&attributes));
+  EXPECT_EQ(0, munmap(stack, kSize));
+}
+
+TEST(LossTest, CanBeOpenedAgainWithoutTheThreadThatRead) {
+  bool first = true;
+  FakeServer server(
+      [&](FakePeer* peer) {
+        if (std::exchange(first, false)) {
+          peer->Welcome();
+          peer->ExpectRequest(FrameType::kSyscall);
+          return;
+        }
+        // Long enough for signals to be let in.
+        usleep(20'000);
+        peer->Welcome();
+        peer->Answer(peer->ExpectRequest(FrameType::kSyscall), 3);
+      },
+      2);
+  Client client(server);
+  LoseOnStackOfItsOwn(&client);
+  ASSERT_EQ(0, client->Open(server.endpoint()));
+  ASSERT_EQ(0, client->Guest("again"));
+  client.Succeed(MakeCall(SYS_getpid), 3);
 }
 
 TEST(LossTest, CanBeOpenedAgain) {

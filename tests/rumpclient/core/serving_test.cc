@@ -1,9 +1,14 @@
 // What the server may ask for and send while calls are in flight.
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -129,6 +134,44 @@ TEST_P(CopyTest, BadPointersAreEfault) {
     client.Succeed(MakeCall(SYS_getpid), 99);
   }
   client.Succeed(Write(memory.bad(), 1024), 99);
+}
+
+// From now on the host copies no memory of the process for it.
+void RefuseMemoryCopies() {
+  constexpr uint32_t kNumber = offsetof(seccomp_data, nr);
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+  };
+  const sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+  ASSERT_EQ(0, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  ASSERT_EQ(0, prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) << strerror(errno);
+}
+
+TEST(SandboxTest, ServerCannotMakeTheProgramReadWhatIsNotThere) {
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    EXPECT_EQ("", peer->CopyInStr(8, 8));
+    EXPECT_EQ("", peer->CopyIn(8, 8));
+    peer->CopyOut(8, "x");
+    EXPECT_EQ("tex", peer->CopyInStr(call.arg(1), 3));
+    peer->Answer(call, 4);
+    peer->ExpectEnd();
+  });
+  const pid_t pid = fork();
+  if (pid == 0) {
+    Client client(server);
+    RefuseMemoryCopies();
+    client.Succeed(Write("text", 4), 4);
+    _exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = -1;
+  EXPECT_EQ(pid, waitpid(pid, &status, 0));
+  EXPECT_EQ(0, status);
 }
 
 TEST(FrameTest, InTwoPieces) {

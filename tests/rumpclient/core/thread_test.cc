@@ -1,12 +1,16 @@
 // Threads that share a connection.
 #include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <future>
 #include <map>
@@ -126,6 +130,59 @@ TEST(ThreadTest, AnswersComeWhileTheDescriptorIsToMove) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_NE(old, client->fd());
   client->Abandon();
+}
+
+bool WaitsIn(pid_t thread, int number) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/syscall");
+  int current = -1;
+  return file >> current && current == number;
+}
+
+// A stop makes the reader's wait start anew, where its descriptor is another one by then.
+TEST(ThreadTest, StoppedReaderLooksForItsDescriptorAnew) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "its runtime starts no thread in the child of a process that had some";
+#endif
+  int moved[2];
+  ASSERT_EQ(0, pipe2(moved, O_CLOEXEC));
+  std::promise<void> went_on;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    went_on.get_future().wait();
+    peer->Answer(call, 1);
+    peer->ExpectEnd();
+  });
+  const pid_t pid = fork();
+  if (pid == 0) {
+    Client client(server);
+    std::atomic<pid_t> tid{0};
+    std::thread reader([&] {
+      Interruption interruption;
+      Call call = MakeCall(SYS_poll);
+      tid = gettid();
+      EXPECT_EQ(0, client->Issue(&call, &interruption));
+    });
+    while (!WaitsIn(tid, SYS_ppoll)) sched_yield();
+    int silent[2];
+    EXPECT_EQ(0, pipe2(silent, O_CLOEXEC));
+    const int old = client->fd();
+    EXPECT_EQ(0, client->MoveFd());
+    EXPECT_EQ(old, dup2(silent[0], old));
+    EXPECT_EQ(1, write(moved[1], "x", 1));
+    reader.join();
+    _exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  char c;
+  EXPECT_EQ(1, read(moved[0], &c, 1));
+  int status = 0;
+  EXPECT_EQ(0, kill(pid, SIGSTOP));
+  EXPECT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+  EXPECT_TRUE(WIFSTOPPED(status));
+  EXPECT_EQ(0, kill(pid, SIGCONT));
+  went_on.set_value();
+  EXPECT_EQ(pid, waitpid(pid, &status, 0));
+  EXPECT_EQ(0, status);
 }
 
 TEST(ThreadTest, ManyCalls) {
