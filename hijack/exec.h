@@ -27,7 +27,7 @@ template <typename F>
   return Done(session.Exec(keeps && next.Keeps(), [&](const char* inherited) {
     char variable[kInheritedVariable.size() + 64];
     TextWriter text(variable);
-    text << kInheritedVariable << inherited << std::string_view("", 1);
+    text << kInheritedVariable << inherited << std::string_view("\0", 1);
     return exec(next.Finish(*inherited != '\0' ? variable : nullptr));
   }));
 }

@@ -76,7 +76,7 @@ class ReadablePages {
 // "NAME=value" with its NUL in `room`, cut off it; nullptr if it does not fit.
 char* Keep(std::span<char>* room, std::string_view name, std::string_view value) {
   TextWriter writer(*room);
-  writer << name << value << std::string_view("", 1);
+  writer << name << value << std::string_view("\0", 1);
   if (!writer.fits()) return nullptr;
   char* const kept = room->data();
   *room = room->subspan(writer.size());

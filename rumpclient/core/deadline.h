@@ -32,7 +32,7 @@ class Deadline {
   constexpr explicit Deadline(long end) : end_(end) {}
 
   static long Now() {
-    __kernel_timespec now;
+    __kernel_timespec now = {};
     RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
     return now.tv_sec * kSecond + now.tv_nsec;
   }

@@ -56,12 +56,11 @@ int StatusOf(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-// The program to exec, which lies beside this one.
+// The program to exec.
 std::string ProgramPath() {
-  char path[4096];
-  const ssize_t size = readlink("/proc/self/exe", path, sizeof path);
-  std::string program(path, size > 0 ? static_cast<size_t>(size) : 0);
-  return program.substr(0, program.rfind('/')) + "/process_program";
+  char directory[4096];
+  EXPECT_NE(getcwd(directory, sizeof directory), nullptr);
+  return std::string(directory) + "/tests/behavior/process_program";
 }
 
 // Arguments of the program for these sockets.

@@ -347,7 +347,9 @@ TEST(Multicast, OthersHearWithMembers) {
                 Succeeds());
     EXPECT_EQ(sendto(sender.get(), "x", 1, 0, Addr(to), sizeof to), 1);
     EXPECT_EQ(recv(member.get(), &byte, 1, 0), 1);
-    if (all == 1) EXPECT_EQ(recv(other.get(), &byte, 1, 0), 1);
+    if (all == 1) {
+      EXPECT_EQ(recv(other.get(), &byte, 1, 0), 1);
+    }
   }
   const int on = 1;
   ASSERT_THAT(setsockopt(other.get(), IPPROTO_IP, IP_MULTICAST_ALL, &on, sizeof on), Succeeds());
