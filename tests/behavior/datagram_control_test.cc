@@ -224,7 +224,9 @@ TEST(Control, OfIpv6) {
   in6_pktinfo source{};
   source.ipi6_addr = in6addr_loopback;
   EXPECT_EQ(SendWith(plain, name, sizeof to, IPPROTO_IPV6, IPV6_PKTINFO, source), 4);
-  EXPECT_TRUE(IN6_IS_ADDR_LOOPBACK(&Receive(fd)->from.sin6_addr));
+  message = Receive(fd);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_TRUE(IN6_IS_ADDR_LOOPBACK(&message->from.sin6_addr));
 }
 
 TEST(Control, SentPacketInfoChoosesTheSource) {
