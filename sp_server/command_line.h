@@ -16,9 +16,10 @@ namespace rump {
 
 struct CommandLine {
   bool foreground = false;
-  bool help = false;     // the rest is not valid then
-  bool version = false;  // the same
-  std::string trace;     // file of the trace, "-" for standard error; empty for none
+  bool no_direct = false;  // see HostObjects::set_direct
+  bool help = false;       // the rest is not valid then
+  bool version = false;    // the same
+  std::string trace;       // file of the trace, "-" for standard error; empty for none
   std::vector<std::string> nameservers;  // addresses of IPv4 or IPv6
   KernelLimits kernel;
   ServerOptions server;

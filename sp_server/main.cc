@@ -132,6 +132,7 @@ int Main(int argc, char** argv) {
       &loop, [&stack] { stack.Drain(kSettlePackets); }, arguments.kernel);
   if (!arguments.trace.empty()) kernel.SetTrace(OpenTrace(arguments.trace));
   kernel.set_resolver_config(ResolverConfig(arguments.nameservers));
+  kernel.objects().set_direct(!arguments.no_direct);
   loop.AddPoller(&stack);
   RegisterInet(&kernel.families(), &stack);
   kernel.set_on_halt([&loop] { loop.Defer([&loop] { loop.Stop(); }); });

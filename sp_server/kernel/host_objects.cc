@@ -27,6 +27,9 @@ constexpr size_t kBusyPumps = 16;
 // about what a connection of Linux takes of a peer that does not read.
 constexpr int kBufferSize = 1 << 20;
 
+// A direct pair's ends are often closed one shortly after the other: how long one look at both
+// waits for that.
+constexpr std::chrono::milliseconds kEndingCheck{10};
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
 
@@ -34,6 +37,11 @@ void SetBufferSize(int fd, int bytes) {
   if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   }
+}
+
+Errno GetCookie(int socket, uint64_t* cookie) {
+  socklen_t size = sizeof *cookie;
+  return getsockopt(socket, SOL_SOCKET, SO_COOKIE, cookie, &size) == 0 ? kOk : Errno(errno);
 }
 
 size_t SendByte(int c) {
@@ -76,46 +84,61 @@ HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle, size_t m
       buffer_(kMaxBudget / sizeof(Page)),
       budget_(kMaxBudget) {
   loop_->AddPoller(this);
+  loop_->SetHangUpWatcher(this);
 }
 
-std::string HostObjects::NameOf(uint64_t id) {
-  std::string name(1, '\0');
-  name += kHostNamePrefix;
+Errno HostObjects::BindToName(int socket, uint64_t id) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  char* end = std::ranges::copy(kHostNamePrefix, address.sun_path + 1).out;
   static constexpr char kHex[] = "0123456789abcdef";
-  for (int shift = 60; shift >= 0; shift -= 4) name += kHex[(id >> shift) & 15];
-  return name;
+  for (int shift = 60; shift >= 0; shift -= 4) *end++ = kHex[(id >> shift) & 15];
+  const auto size = static_cast<socklen_t>(end - reinterpret_cast<char*>(&address));
+  return bind(socket, reinterpret_cast<const sockaddr*>(&address), size) == 0 ? kOk : Errno(errno);
 }
 
-Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner) {
+Result<Share> HostObjects::TakeShare(const std::shared_ptr<Budget>& owner) const {
   if (objects_.size() >= max_objects_) return Errno(ENFILE);
   Share share(owner);
   if (!share.Grow(1)) return Errno(EMFILE);
+  return share;
+}
+
+Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner) {
+  Result<Share> share = TakeShare(owner);
+  if (!share.ok()) return share.error();
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
   HostPair pair{
-      .use = use, .s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = std::move(share)};
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string name = NameOf(next_id_);
-  memcpy(address.sun_path, name.data(), name.size());
-  if (bind(pair.c.get(), reinterpret_cast<const sockaddr*>(&address),
-           offsetof(sockaddr_un, sun_path) + name.size()) != 0) {
-    return Errno(errno);
-  }
-  socklen_t size = sizeof pair.c_cookie;
-  if (getsockopt(pair.c.get(), SOL_SOCKET, SO_COOKIE, &pair.c_cookie, &size) != 0) {
-    return Errno(errno);
-  }
+      .use = use, .s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = *std::move(share)};
+  if (const Errno error = BindToName(pair.c.get(), next_id_); !error.ok()) return error;
+  if (const Errno error = GetCookie(pair.c.get(), &pair.c_cookie); !error.ok()) return error;
   // By nobody as yet: what may fail has to before there is a connection to lose.
   if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
   SetBufferSize(pair.s.get(), kBufferSize);
   if (use == HostPair::Use::kFresh) {
     pair.junk = FillWithJunk(pair.c.get());
     if (pair.junk == 0) return Errno(ENOBUFS);
+    // Should it become an end of a direct pair, nothing else tells that the other end is closed.
+    if (direct_) {
+      if (const Errno error = loop_->WatchHangUp(pair.c.get(), next_id_); !error.ok()) return error;
+    }
     return pair;
   }
   SetBufferSize(pair.c.get(), kBufferSize);
   if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
+  return pair;
+}
+
+Result<HostPair> HostObjects::MakeDirectPair(HostSocket* connector,
+                                             const std::shared_ptr<Budget>& owner) {
+  Result<Share> share = TakeShare(owner);
+  if (!share.ok()) return share.error();
+  HostPair pair{
+      .use = HostPair::Use::kDirect, .direct_peer = connector->id(), .share = *std::move(share)};
+  pair.c = connector->ConnectDirectly(next_id_);
+  if (!pair.c.valid()) return Errno(ENOTCONN);
+  (void)GetCookie(pair.c.get(), &pair.c_cookie);
   return pair;
 }
 
@@ -148,6 +171,29 @@ void HostObjects::Release(uint64_t id) {
 void HostObjects::SweepFinished() {
   if (std::exchange(swept_, true)) return;
   std::erase_if(objects_, [](const auto& entry) { return entry.second->Finished(); });
+}
+
+void HostObjects::OnHangUp(uint64_t id, uint32_t events) {
+  const std::shared_ptr<HostSocket> object = Find(id);
+  if (object == nullptr || !object->direct()) return;
+  object->stream().EndDirect(SHUT_RD);
+  const std::shared_ptr<HostSocket> peer = Find(object->direct_peer());
+  if (peer != nullptr) peer->stream().EndDirect(SHUT_WR);
+  if ((events & EPOLLHUP) == 0) return;
+  if (ending_.empty()) loop_->After(kEndingCheck, [this] { CheckEnding(); });
+  for (HostSocket* const end : {object.get(), peer.get()}) {
+    if (end == nullptr) continue;
+    end->NoteHangUp();
+    ending_.push_back(end->id());
+  }
+}
+
+// The host does not tell when the second end is closed.
+void HostObjects::CheckEnding() {
+  for (const uint64_t id : std::exchange(ending_, {})) {
+    Release(id);
+    if (objects_.contains(id)) WatchDead(id);
+  }
 }
 
 void HostObjects::WatchDead(uint64_t id) {

@@ -19,7 +19,7 @@
 
 namespace rump {
 
-class HostObjects final : private EventLoop::Poller {
+class HostObjects final : private EventLoop::Poller, private EventLoop::HangUpWatcher {
  public:
   // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a
   // descriptor of the server.
@@ -27,6 +27,11 @@ class HostObjects final : private EventLoop::Poller {
 
   // `loop` outlives this. `settle`: see BuiltinKernel.
   HostObjects(EventLoop* loop, std::function<void()> settle, size_t max_objects = kMaxObjects);
+
+  // Whether connections between programs of this kernel are direct pairs; they are unless it says
+  // otherwise. Connections that stand keep what they are.
+  bool direct() const { return direct_; }
+  void set_direct(bool direct) { direct_ = direct; }
 
   struct Created {
     std::shared_ptr<HostSocket> object;
@@ -38,6 +43,8 @@ class HostObjects final : private EventLoop::Poller {
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair for the id that Adopt will return, then the accepted socket.
   Result<HostPair> MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner);
+  // The pair of a connection that `connector` has made and that is accepted now: its S is the C.
+  Result<HostPair> MakeDirectPair(HostSocket* connector, const std::shared_ptr<Budget>& owner);
   std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);
 
   // nullptr for an unknown id.
@@ -63,12 +70,16 @@ class HostObjects final : private EventLoop::Poller {
   // How many bytes one pump moves in its turn: fewer when many are ready, for fairness.
   size_t budget() const { return budget_; }
 
-  // The abstract name of id's C, with its leading NUL.
-  static std::string NameOf(uint64_t id);
+  // Binds `socket` to the abstract name of id's C; as bind(2).
+  static Errno BindToName(int socket, uint64_t id);
 
  private:
   EventLoop::Clock::duration Poll() override;
+  void OnHangUp(uint64_t id, uint32_t events) override;
+  void CheckEnding();
   void CheckDead();
+  // What a new object of `owner` counts for.
+  Result<Share> TakeShare(const std::shared_ptr<Budget>& owner) const;
 
   EventLoop* const loop_;
   const std::function<void()> settle_;
@@ -76,6 +87,8 @@ class HostObjects final : private EventLoop::Poller {
   uint64_t next_id_;
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
+  bool direct_ = true;
+  std::vector<uint64_t> ending_;  // of direct pairs: an end was closed
   std::vector<uint64_t> dead_;
   bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).

@@ -3,15 +3,12 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <span>
-#include <string>
 #include <utility>
 
 #include "protocol/syscalls.h"
@@ -52,6 +49,8 @@ HostSocket::State HostSocket::InitialState(HostPair::Use use) {
       return State::kFresh;
     case HostPair::Use::kConnected:
       return State::kConnected;
+    case HostPair::Use::kDirect:
+      return State::kDirect;
     case HostPair::Use::kDatagram:
       return State::kDatagram;
   }
@@ -67,7 +66,10 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
       share_(std::move(pair->share)),
       s_(std::move(pair->s)),
       state_(InitialState(pair->use)),
-      junk_(pair->junk) {
+      junk_(pair->junk),
+      direct_peer_(pair->direct_peer) {
+  if (socket_->type() == SOCK_STREAM) stream().set_host(this);
+  if (state_ == State::kDirect) return;
   if (state_ == State::kConnected) BecomeConnected();
   socket_->waiters().Add(this);
   // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
@@ -76,6 +78,7 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
 }
 
 HostSocket::~HostSocket() {
+  if (socket_->type() == SOCK_STREAM) stream().set_host(nullptr);
   // Without the program's end nobody is to see a reset; a program that outlives the server is.
   if (state_ == State::kConnected && hangup_) {
     pump_.DropKeptByte(s_.get(), objects_->loop().closer());
@@ -111,18 +114,14 @@ bool HostSocket::HostClosed() const {
   }
   // S hangs up for shutdown(C, SHUT_RDWR) as well: whether C's name is free tells.
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe.valid()) return false;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string name = HostObjects::NameOf(id_);
-  memcpy(address.sun_path, name.data(), name.size());
-  return bind(probe.get(), reinterpret_cast<const sockaddr*>(&address),
-              offsetof(sockaddr_un, sun_path) + name.size()) == 0;
+  return probe.valid() && HostObjects::BindToName(probe.get(), id_).ok();
 }
 
 bool HostSocket::Finished() const {
-  // A connection's pump finds out by itself.
-  return (state_ != State::kConnected || pump_.host_eof()) && HostClosed();
+  // A connection's pump finds out by itself, and of a direct pair the host tells.
+  if (state_ == State::kConnected && !pump_.host_eof()) return false;
+  if (state_ == State::kDirect && !hangup_) return false;
+  return HostClosed();
 }
 
 void HostSocket::Run() {
@@ -131,6 +130,8 @@ void HostSocket::Run() {
     case State::kFresh:
     case State::kDead:
       break;
+    case State::kDirect:
+      return;
     case State::kListening:
       RunListening();
       break;
@@ -149,6 +150,7 @@ void HostSocket::Run() {
 
 Errno HostSocket::Listen(int backlog) {
   if (state_ == State::kDead) return Errno(EINVAL);
+  if (objects_->direct() && state_ == State::kFresh) stream().set_accepts_directly(true);
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
   backlog_ = static_cast<size_t>(backlog < 0 ? kMaxBacklog : std::min(backlog, kMaxBacklog));
@@ -163,36 +165,65 @@ size_t HostSocket::UnacceptedRecords() const {
 }
 
 bool HostSocket::AcceptNext() {
-  if ((socket_->Poll() & POLLIN) == 0) return false;
-  Result<HostPair> pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget());
-  if (!pair.ok()) {
-    RetryLater();
-    return false;
+  if (unsent_ == nullptr) {
+    SocketAddress peer;
+    Result<std::shared_ptr<Socket>> accepted = socket_->Accept(&peer);
+    if (!accepted.ok()) return false;
+    unsent_ = std::make_unique<Unsent>();
+    unsent_->socket = *std::move(accepted);
+    unsent_->record.peer_len = peer.len;
+    memcpy(unsent_->record.peer, &peer.storage,
+           std::min<size_t>(peer.len, sizeof unsent_->record.peer));
   }
-  SocketAddress peer;
-  Result<std::shared_ptr<Socket>> accepted = socket_->Accept(&peer);
-  if (!accepted.ok()) return false;
-  unsent_ = std::make_unique<Unsent>();
-  unsent_->object = objects_->Adopt(*std::move(accepted), &*pair);
+  if (unsent_->object != nullptr || MakeUnsentObject()) return true;
+  RetryLater();
+  return false;
+}
+
+bool HostSocket::MakeUnsentObject() {
+  auto& accepted = static_cast<StreamSocket&>(*unsent_->socket);
+  StreamSocket* const other = accepted.DirectPeer();
+  Result<HostPair> pair = Errno(ENOTCONN);
+  if (other != nullptr && other->host() != nullptr) {
+    pair = objects_->MakeDirectPair(other->host(), share_.budget());
+    if (pair.ok()) accepted.LeaveStack();
+  }
+  if (!pair.ok()) {
+    pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget());
+    if (!pair.ok()) return false;
+    accepted.StayInStack();
+    if (other != nullptr && other->host() != nullptr) other->host()->Schedule();
+  }
+  unsent_->object = objects_->Adopt(unsent_->socket, &*pair);
   unsent_->c = std::move(pair->c);
   unsent_->record.object = unsent_->object->id();
-  unsent_->record.peer_len = peer.len;
-  memcpy(unsent_->record.peer, &peer.storage,
-         std::min<size_t>(peer.len, sizeof unsent_->record.peer));
   return true;
 }
 
 void HostSocket::DropUnsent() {
   if (unsent_ == nullptr) return;
-  objects_->Remove(unsent_->object->id());
+  if (unsent_->object != nullptr) objects_->Remove(unsent_->object->id());
   unsent_ = nullptr;
+}
+
+UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
+  // The outcome of the connection may be known and not told yet.
+  if (state_ == State::kConnecting) RunConnecting();
+  if (state_ != State::kConnected) return UniqueFd();
+  pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
+  EventLoop& loop = objects_->loop();
+  if (!loop.LeaveToHangUp(s_.get(), this, peer).ok()) loop.Unwatch(s_.get(), this);
+  state_ = State::kDirect;
+  direct_peer_ = peer;
+  return std::move(s_);
 }
 
 void HostSocket::RunListening() {
   size_t records = UnacceptedRecords();
   // As natively, a backlog of n admits n + 1.
   const size_t limit = std::min(backlog_ + 1, kRecordsAhead);
-  while (records < limit && (unsent_ != nullptr || AcceptNext())) {
+  while (records < limit && AcceptNext()) {
     const Sent sent = SendRecord(s_.get(), unsent_->record, unsent_->c.get());
     if (sent == Sent::kLater) {
       RetryLater();
@@ -308,13 +339,15 @@ bool HostSocket::ResetsOnClose() const {
 }
 
 void HostSocket::RunConnected() {
-  auto& stream = static_cast<StreamSocket&>(*socket_);
+  StreamSocket& stream = this->stream();
   // An end of file, which the pump would pass on, must not come first; what was written must.
   if (hangup_ && ResetsOnClose() && HostClosed()) {
     pump_.SendLeftBehind(s_.get(), stream, objects_->buffer(), objects_->loop().closer());
     stream.Abort();
     return objects_->Remove(id_);
   }
+  // Who accepts gets what C sends from C itself.
+  if (AwaitsDirectPeer()) return;
   switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
                     objects_->loop().closer())) {
     case StreamPump::Outcome::kMore:

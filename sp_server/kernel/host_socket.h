@@ -26,14 +26,16 @@ struct HostPair {
   enum class Use {
     kFresh,      // for a stream that is to connect or listen: C is not writable
     kConnected,  // for the stream that a listener has accepted
+    kDirect,     // for the same: C is the other end of the connecting program's pair, there is no S
     kDatagram,
   };
   Use use;
   UniqueFd s;
   UniqueFd c;
-  uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
-  size_t junk = 0;        // bytes that C has sent before anybody has it
-  Share share;            // what the owner's limit counts
+  uint64_t c_cookie = 0;     // SO_COOKIE of C, by which a process proves to hold it
+  size_t junk = 0;           // bytes that C has sent before anybody has it
+  uint64_t direct_peer = 0;  // kDirect: the object of the other end
+  Share share;               // what the owner's limit counts
 };
 
 class HostSocket final : public std::enable_shared_from_this<HostSocket>,
@@ -63,23 +65,40 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool Finished() const;
   // Does what S and the socket are ready for. Called by HostObjects.
   void Run();
+  void Schedule();
+
+  // Gives S away as the C of the object `peer`, to whose socket this one is connected and which has
+  // accepted it; from now on no byte of the connection passes here. Invalid if that cannot be.
+  UniqueFd ConnectDirectly(uint64_t peer);
+  // An end of a direct pair: who has the other one, and that the host has told of the end of
+  // either.
+  bool direct() const { return state_ == State::kDirect; }
+  uint64_t direct_peer() const { return direct_peer_; }
+  void NoteHangUp() { hangup_ = true; }
+  // The socket, if it was made for type SOCK_STREAM.
+  StreamSocket& stream() const { return static_cast<StreamSocket&>(*socket_); }
 
  private:
   // Whether no C is open in any process any more.
   bool HostClosed() const;
   // kDead: the connection is lost and S closed, or S has been shut down with its listener. Only
   // names and options are left to ask for.
-  enum class State { kFresh, kListening, kConnecting, kConnected, kDatagram, kDead };
+  // kDirect: the bytes pass between two programs, without S; only names and options are left, too.
+  enum class State { kFresh, kListening, kConnecting, kConnected, kDirect, kDatagram, kDead };
 
   static State InitialState(HostPair::Use use);
 
   void OnReady(uint32_t mask) override;
   void OnEvents(uint32_t events) override;
-  void Schedule();
   void RunListening();
   // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
   bool AcceptNext();
+  // Puts unsent_'s socket behind a pair: the connecting program's own, if that is one of ours, or
+  // a new one.
+  bool MakeUnsentObject();
   void DropUnsent();
+  // Whether the other end is about to be accepted by a program of ours, which may get S.
+  bool AwaitsDirectPeer() const { return stream().DirectPeer() != nullptr; }
   // Runs again when there may be descriptors, or memory.
   void RetryLater();
   void RunConnecting();
@@ -114,11 +133,13 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
   // Listening: a connection that S has not taken yet.
   struct Unsent {
+    std::shared_ptr<Socket> socket;
     AcceptRecord record;
-    std::shared_ptr<HostSocket> object;
+    std::shared_ptr<HostSocket> object;  // nullptr: there is none yet
     UniqueFd c;
   };
   std::unique_ptr<Unsent> unsent_;
+  uint64_t direct_peer_ = 0;      // a direct pair's other object
   std::optional<Errno> outcome_;  // connecting: known, and not told yet
   StreamPump pump_;
 };

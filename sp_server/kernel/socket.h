@@ -106,10 +106,16 @@ class Socket : public File {
   int user_ = 0;
 };
 
+class HostSocket;
+
 // A connected stream whose bytes can be taken where they lie: what the pump moves.
 class StreamSocket : public Socket {
  public:
   using Socket::Socket;
+
+  // The program's descriptor that the socket is behind; nullptr if there is none.
+  HostSocket* host() const { return host_; }
+  void set_host(HostSocket* host) { host_ = host; }
 
   // Fills `iov` with received bytes in order, without taking them; returns how many entries. 0 with
   // receive_eof() means that the peer has finished sending.
@@ -123,6 +129,24 @@ class StreamSocket : public Socket {
   virtual Errno pending_error() const = 0;
   // Drops the connection with a reset.
   virtual void Abort() = 0;
+
+  // Before listening: whether connections from sockets of this stack may leave it when they are
+  // accepted.
+  virtual void set_accepts_directly(bool /*accepts*/) {}
+  // The other end, if this one or that one was just accepted and the connection may leave the
+  // stack. Until that is decided neither may send.
+  virtual StreamSocket* DirectPeer() const { return nullptr; }
+  // The connection stays in the stack.
+  virtual void StayInStack() {}
+  // This end and its DirectPeer leave the stack, which has moved no byte yet: names and options are
+  // all that they are asked for from now on.
+  virtual void LeaveStack() {}
+  // Of a connection that has left the stack: nothing is received (SHUT_RD) or sent (SHUT_WR) any
+  // more.
+  virtual void EndDirect(int /*how*/) {}
+
+ private:
+  HostSocket* host_ = nullptr;
 };
 
 // Makes the sockets of a family, by the registry below.

@@ -78,6 +78,7 @@ constexpr auto kOptions = std::to_array<OptionSpec>({
     Int(IPPROTO_TCP, TCP_DEFER_ACCEPT, Scope::kTcp, 0, INT_MIN, kIntMax),
     Int(IPPROTO_TCP, TCP_FASTOPEN, Scope::kTcp, 0, 0, kIntMax),
     Int(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, Scope::kTcp, 0, 0, 1),
+    Flag(IPPROTO_TCP, kTcpDirect, Scope::kTcp, 1),
     Int(IPPROTO_TCP, TCP_SYNCNT, Scope::kTcp, 6, 1, 127),
     Int(IPPROTO_TCP, TCP_LINGER2, Scope::kTcp, 60, INT_MIN, kIntMax),
     Int(IPPROTO_TCP, TCP_WINDOW_CLAMP, Scope::kTcp, 0, 0, kIntMax),

@@ -14,6 +14,7 @@
 #include "lwip/raw.h"
 #include "protocol/errno.h"
 #include "sp_server/loop/event_loop.h"
+#include "sp_server/net/connection_set.h"
 #include "sp_server/net/port_table.h"
 
 namespace rump {
@@ -47,6 +48,7 @@ class NetStack final : public EventLoop::Poller {
   const netif* loopback() const { return &loopback_; }
   PortTable& tcp_ports() { return tcp_ports_; }
   PortTable& udp_ports() { return udp_ports_; }
+  ConnectionSet& direct_connections() { return direct_connections_; }
   // How often each group of IPv4 has been joined, by its address.
   using GroupCounts = std::unordered_map<uint32_t, size_t>;
   GroupCounts& udp_groups() { return udp_groups_; }
@@ -72,6 +74,7 @@ class NetStack final : public EventLoop::Poller {
   size_t queue_bytes_ = 0;
   PortTable tcp_ports_;
   PortTable udp_ports_;
+  ConnectionSet direct_connections_;
   GroupCounts udp_groups_;
   EventLoop::Clock::time_point next_limit_;
   bool received_ = false;  // something since the last turn

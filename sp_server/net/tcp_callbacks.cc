@@ -26,6 +26,7 @@ err_t TcpSocket::OnAccepted(void* arg, tcp_pcb* pcb, err_t error) {
   // Without a connection, lwIP only says that it had no memory for one; the peer tries again.
   if (self == nullptr || error != ERR_OK || pcb == nullptr) return ERR_VAL;
   self->accepted_.push_back(std::shared_ptr<TcpSocket>(new TcpSocket(*self, pcb)));
+  if (self->accepts_directly_) self->accepted_.back()->FindDirectPeer();
   self->UpdateBacklog();
   self->waiters().Notify(kReadable);
   return ERR_OK;
@@ -90,6 +91,7 @@ void TcpSocket::OnError(void* arg, err_t error) {
 
 // The connection is over; lwIP has freed it or is about to.
 void TcpSocket::OnClosed() {
+  StayInStack();
   if (pcb_ != nullptr) tcp_ext_arg_set(pcb_, kSocketSlot, nullptr);
   pcb_ = nullptr;
   state_ = State::kClosed;

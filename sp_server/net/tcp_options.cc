@@ -83,6 +83,11 @@ uint8_t TcpSocket::LinuxState() const {
     kListen,
     kClosing
   };
+  if (direct_) {
+    // Nothing is on its way: what one end has sent the other has.
+    constexpr uint8_t kStates[] = {kEstablished, kCloseWait, kFinWait2, kClose};
+    return kStates[shutdown_ & kShutBoth];
+  }
   if (pcb_ == nullptr) return kClose;
   switch (pcb_->state) {
     case LISTEN:
@@ -119,8 +124,12 @@ Result<size_t> TcpSocket::GetOption(int level, int name, std::span<std::byte> va
   if (level == SOL_SOCKET && name == SO_ERROR) return put(std::exchange(error_, 0));
   if (level == IPPROTO_TCP) {
     switch (name) {
+      case kTcpDirect:
+        if (state_ == State::kConnected) return put(direct_ ? 1 : 0);
+        break;
       case TCP_MAXSEG: {
         constexpr int kUnknownPeer = 536;
+        if (direct_) return put(direct_->segment);
         return put(pcb_ != nullptr && state_ == State::kConnected ? pcb_->mss : kUnknownPeer);
       }
       case TCP_CONGESTION: {
@@ -131,6 +140,7 @@ Result<size_t> TcpSocket::GetOption(int level, int name, std::span<std::byte> va
       case TCP_INFO: {
         tcp_info info = {};
         info.tcpi_state = LinuxState();
+        if (direct_) info.tcpi_snd_mss = info.tcpi_rcv_mss = direct_->segment;
         if (pcb_ != nullptr && state_ == State::kConnected) {
           info.tcpi_snd_mss = info.tcpi_rcv_mss = pcb_->mss;
           info.tcpi_snd_cwnd = pcb_->cwnd / pcb_->mss;

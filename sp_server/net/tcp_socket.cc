@@ -32,9 +32,14 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
 }
 
 TcpSocket::~TcpSocket() {
-  const linger linger = options_.Linger();
-  Close(/*reset=*/linger.l_onoff != 0 && linger.l_linger == 0);
+  Close(/*reset=*/ResetsOnClose());
+  if (direct_) stack_->direct_connections().Remove(direct_->local, remote_);
   ReleasePort();
+}
+
+bool TcpSocket::ResetsOnClose() const {
+  const linger linger = options_.Linger();
+  return linger.l_onoff != 0 && linger.l_linger == 0;
 }
 
 bool TcpSocket::v6only() const { return options_.Flag(IPPROTO_IPV6, IPV6_V6ONLY); }
@@ -86,6 +91,7 @@ tcp_pcb* TcpSocket::Detach() {
 }
 
 void TcpSocket::Close(bool reset) {
+  StayInStack();
   if (state_ == State::kListening) {
     StopListening();
     return;
@@ -129,6 +135,7 @@ InetAddress TcpSocket::Local() const {
   if (pcb_ != nullptr && state_ != State::kListening && !ip_addr_isany_val(pcb_->local_ip)) {
     return {pcb_->local_ip, pcb_->local_port};
   }
+  if (direct_) return direct_->local;
   if (port_use_ != nullptr) return {port_use_->address, port_use_->port};
   return {WildcardAddress(domain(), v6only()), 0};
 }
@@ -286,6 +293,7 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     return Errno(ENETUNREACH);
   }
   const auto taken = [&](uint16_t port) {
+    if (stack_->direct_connections().Contains({*source, port}, remote)) return true;
     for (const tcp_pcb* list : {tcp_active_pcbs, tcp_tw_pcbs}) {
       for (const tcp_pcb* pcb = list; pcb != nullptr; pcb = pcb->next) {
         if (pcb->local_port == port && pcb->remote_port == remote.port &&
@@ -364,6 +372,45 @@ Errno TcpSocket::Shutdown(int how) {
   shutdown_ |= directions;
   waiters().Notify(Poll());
   return kOk;
+}
+
+void TcpSocket::StayInStack() {
+  if (direct_peer_ == nullptr) return;
+  direct_peer_->direct_peer_ = nullptr;
+  direct_peer_ = nullptr;
+}
+
+void TcpSocket::FindDirectPeer() {
+  // lwIP's list has those first that were used last.
+  const tcp_pcb* other = tcp_active_pcbs;
+  while (other != nullptr &&
+         !(other->local_port == pcb_->remote_port && other->remote_port == pcb_->local_port &&
+           ip_addr_cmp(&other->local_ip, &pcb_->remote_ip) &&
+           ip_addr_cmp(&other->remote_ip, &pcb_->local_ip))) {
+    other = other->next;
+  }
+  if (other == nullptr) return;
+  auto* const peer = static_cast<TcpSocket*>(tcp_ext_arg_get(other, kSocketSlot));
+  if (peer == nullptr || peer == this || peer->direct_peer_ != nullptr) return;
+  for (const TcpSocket* end : {this, peer}) {
+    if (!end->options_.Flag(IPPROTO_TCP, kTcpDirect) || end->ResetsOnClose()) return;
+  }
+  direct_peer_ = peer;
+  peer->direct_peer_ = this;
+}
+
+void TcpSocket::LeaveStackAlone() {
+  direct_ = {Local(), pcb_->mss};
+  stack_->direct_connections().Add(direct_->local, remote_);
+  // The other end leaves as well, so that nothing has to be said.
+  tcp_abandon(Detach(), /*reset=*/0);
+}
+
+void TcpSocket::LeaveStack() {
+  TcpSocket* const peer = direct_peer_;
+  StayInStack();
+  LeaveStackAlone();
+  peer->LeaveStackAlone();
 }
 
 void TcpSocket::Abort() {

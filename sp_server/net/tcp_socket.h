@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 
 #include "lwip/tcp.h"
 #include "sp_server/kernel/socket.h"
@@ -53,6 +54,12 @@ class TcpSocket final : public StreamSocket {
   Errno pending_error() const override { return Errno(error_); }
   void Abort() override;
 
+  void set_accepts_directly(bool accepts) override { accepts_directly_ = accepts; }
+  StreamSocket* DirectPeer() const override { return direct_peer_; }
+  void StayInStack() override;
+  void LeaveStack() override;
+  void EndDirect(int how) override { shutdown_ |= static_cast<uint8_t>(how + 1); }
+
  private:
   enum class State {
     kClosed,  // fresh, bound, or over
@@ -90,6 +97,7 @@ class TcpSocket final : public StreamSocket {
   static const tcp_ext_arg_callbacks kSocketCallbacks;
 
   bool v6only() const;
+  bool ResetsOnClose() const;
   bool bound() const { return port_use_ != nullptr; }
   PortUse* NewPortUse(const ip_addr_t& address, uint16_t port) const;
   void ReleasePort();
@@ -102,6 +110,10 @@ class TcpSocket final : public StreamSocket {
   void UpdateBacklog();
   void InviteWaiting();
   void OnClosed();
+  // Makes the end that has connected to this one, just accepted, its DirectPeer if both may leave
+  // the stack.
+  void FindDirectPeer();
+  void LeaveStackAlone();
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
   size_t SendLimit() const;
@@ -126,6 +138,15 @@ class TcpSocket final : public StreamSocket {
   std::deque<std::shared_ptr<TcpSocket>> accepted_;
   int backlog_ = 0;
   int accept_debt_ = 0;
+  // Listening: accepted connections may leave the stack.
+  bool accepts_directly_ = false;
+  TcpSocket* direct_peer_ = nullptr;
+  // Of a connection that has left the stack.
+  struct Direct {
+    InetAddress local;
+    uint16_t segment;  // TCP_MAXSEG
+  };
+  std::optional<Direct> direct_;
   bool was_full_ = false;  // peers may have been turned away since they were last invited
 };
 

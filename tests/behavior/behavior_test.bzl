@@ -2,7 +2,7 @@
 
 load("//tools:not_sanitized.bzl", "not_sanitized")
 
-def behavior_test(name, srcs, deps = [], data = [], size = "small", sanitized = True, symbols_too = True):
+def behavior_test(name, srcs, deps = [], data = [], size = "small", sanitized = True, symbols_too = True, stack_too = False):
     """Makes the tests of one program: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
@@ -15,6 +15,7 @@ def behavior_test(name, srcs, deps = [], data = [], size = "small", sanitized = 
       size: of the tests.
       sanitized: False for what cannot run under a sanitizer.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
+      stack_too: also makes NAME_stack, where the connections inside the server pass its TCP/IP stack.
     """
     binary = name if sanitized else name + "_linked"
     native.cc_binary(
@@ -44,18 +45,17 @@ def behavior_test(name, srcs, deps = [], data = [], size = "small", sanitized = 
             "//tests:private_network.sh",
         ],
     )
-    entries = {"hijacked": "rewrite"}
+    modes = {"hijacked": ["rewrite"]}
     if symbols_too:
-        entries["symbols"] = "symbols"
-    for mode, entry in entries.items():
+        modes["symbols"] = ["symbols"]
+    if stack_too:
+        modes["stack"] = ["rewrite", "--no-direct"]
+    for mode, words in modes.items():
         native.sh_test(
             name = name + "_" + mode,
             size = size,
             srcs = ["run_hijacked.sh"],
-            args = [
-                "$(location :%s)" % name,
-                entry,
-            ],
+            args = ["$(location :%s)" % name] + words,
             data = data + [
                 ":" + name,
                 "//hijack:librumphijack.so",

@@ -1,6 +1,24 @@
 #include "tests/behavior/sockets.h"
 
 namespace rump {
+namespace {
+
+// Of hijacked sockets, level IPPROTO_TCP: see sp_server/net/inet_options.h. Natively there is none.
+constexpr int kTcpDirect = 0x7270;
+
+std::pair<Fd, Fd> Connected(bool direct) {
+  const Fd listener = Listen();
+  if (!direct) {
+    const int off = 0;
+    setsockopt(listener.get(), IPPROTO_TCP, kTcpDirect, &off, sizeof off);
+  }
+  Fd client = Connect(PortOf(listener));
+  Fd server(accept(listener.get(), nullptr, nullptr));
+  EXPECT_THAT(server.get(), Succeeds());
+  return {std::move(client), std::move(server)};
+}
+
+}  // namespace
 
 sockaddr_in Loopback(uint16_t port) {
   sockaddr_in address{};
@@ -40,12 +58,19 @@ Fd Connect(uint16_t port) {
   return fd;
 }
 
-std::pair<Fd, Fd> TcpPair() {
-  const Fd listener = Listen();
-  Fd client = Connect(PortOf(listener));
-  Fd server(accept(listener.get(), nullptr, nullptr));
-  EXPECT_THAT(server.get(), Succeeds());
-  return {std::move(client), std::move(server)};
+std::pair<Fd, Fd> TcpPair() { return Connected(/*direct=*/true); }
+
+std::pair<Fd, Fd> StackTcpPair() {
+  auto pair = Connected(/*direct=*/false);
+  EXPECT_FALSE(IsDirect(pair.first));
+  EXPECT_FALSE(IsDirect(pair.second));
+  return pair;
+}
+
+bool IsDirect(const Fd& fd) {
+  int direct = 0;
+  socklen_t size = sizeof direct;
+  return getsockopt(fd.get(), IPPROTO_TCP, kTcpDirect, &direct, &size) == 0 && direct != 0;
 }
 
 std::pair<Fd, Fd> UdpPair() {

@@ -55,8 +55,12 @@ Fd Listen(int backlog = 16, int flags = 0);
 uint16_t PortOf(const Fd& fd);
 // A blocking connection to `port`.
 Fd Connect(uint16_t port);
-// Both ends of a fresh TCP connection.
+// Both ends of a fresh TCP connection: client and server.
 std::pair<Fd, Fd> TcpPair();
+// The same, through the stack where connections may be direct pairs.
+std::pair<Fd, Fd> StackTcpPair();
+// Whether `fd` is an end of a direct pair, which is hijacked and not through the stack.
+bool IsDirect(const Fd& fd);
 
 // Two UDP sockets that are connected to each other.
 std::pair<Fd, Fd> UdpPair();

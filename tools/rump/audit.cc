@@ -75,7 +75,7 @@ absl::StatusOr<int> Audit(const Invocation& invocation, const std::string& path)
   if (server->url.empty()) {
     absl::StatusOr<std::string> program = FindServerProgram();
     if (!program.ok()) return program.status();
-    auto started = PrivateServer::Start(*program, hold);
+    auto started = PrivateServer::Start(*program, hold, /*options=*/{});
     if (!started.ok()) return started.status();
     private_server = *std::move(started);
   }

@@ -55,14 +55,15 @@ PrivateServer::~PrivateServer() {
   std::filesystem::remove_all(directory_, ignored);
 }
 
-absl::StatusOr<std::unique_ptr<PrivateServer>> PrivateServer::Start(const std::string& program,
-                                                                    const SignalHold& hold) {
+absl::StatusOr<std::unique_ptr<PrivateServer>> PrivateServer::Start(
+    const std::string& program, const SignalHold& hold, const std::vector<std::string>& options) {
   // Not in TMPDIR: its path may be too long for a socket's name.
   char directory[] = "/tmp/rump-XXXXXX";
   if (mkdtemp(directory) == nullptr) return absl::ErrnoToStatus(errno, directory);
   std::unique_ptr<PrivateServer> server(new PrivateServer(directory));
 
-  const std::string arguments[] = {program, "-s", server->url_};
+  std::vector<std::string> arguments = {program, "-s", server->url_};
+  arguments.insert(arguments.end(), options.begin(), options.end());
   const pid_t self = getpid();
   absl::StatusOr<Child> process =
       Child::Start(program, arguments, [&hold, self] { PrepareServer(hold, self); });

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "tools/rump/process.h"
@@ -15,9 +16,10 @@ namespace rump {
 // its owner, or with this process if that is killed; the directory is removed with the owner.
 class PrivateServer {
  public:
-  // Starts `program` and waits until it accepts connections. Signals are held by `hold`.
-  static absl::StatusOr<std::unique_ptr<PrivateServer>> Start(const std::string& program,
-                                                              const SignalHold& hold);
+  // Starts `program` with `options` and waits until it accepts connections. Signals are held by
+  // `hold`.
+  static absl::StatusOr<std::unique_ptr<PrivateServer>> Start(
+      const std::string& program, const SignalHold& hold, const std::vector<std::string>& options);
   PrivateServer(const PrivateServer&) = delete;
   PrivateServer& operator=(const PrivateServer&) = delete;
   ~PrivateServer();

@@ -3,8 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "tools/rump/command.h"
 #include "tools/rump/installation.h"
 #include "tools/rump/launch.h"
@@ -15,6 +18,8 @@
 
 namespace rump {
 namespace {
+
+constexpr char kNoDirect[] = "--no-direct";  // of rump_server, too
 
 int Report(int exit_status, const absl::Status& status) {
   fprintf(stderr, "rump run: %s\n", std::string(status.message()).c_str());
@@ -28,7 +33,10 @@ int RunWithPrivateServer(const Invocation& invocation, const std::string& path,
   const SignalHold hold;
   absl::StatusOr<std::string> program = FindServerProgram();
   if (!program.ok()) return Report(kLaunchFailure, program.status());
-  absl::StatusOr<std::unique_ptr<PrivateServer>> server = PrivateServer::Start(*program, hold);
+  std::vector<std::string> options;
+  if (invocation.has(kNoDirect)) options.emplace_back(kNoDirect);
+  absl::StatusOr<std::unique_ptr<PrivateServer>> server =
+      PrivateServer::Start(*program, hold, options);
   if (!server.ok()) return Report(kLaunchFailure, server.status());
   int wait_status = hold.TakePendingEnd();
   if (wait_status == 0) {
@@ -58,6 +66,11 @@ absl::StatusOr<int> Run(const Invocation& invocation) {
   absl::StatusOr<ServerUrl> server = NamedServer(invocation);
   if (!server.ok()) return server.status();
   if (server->url.empty()) return RunWithPrivateServer(invocation, *path, *library);
+  if (invocation.has(kNoDirect)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kNoDirect, " is for a private server; the one at ", server->url, " (from ",
+                     server->origin, ") was started with or without it"));
+  }
   SetHijackEnvironment(*library, server->url);
   if (invocation.has("-v")) {
     fprintf(stderr, "rump run: %s with %s on the server at %s\n", path->c_str(), library->c_str(),
@@ -68,6 +81,7 @@ absl::StatusOr<int> Run(const Invocation& invocation) {
 
 constexpr Option kOptions[] = {
     {"--server", "URL", "use this server (unix://PATH) instead of the one in RUMP_SERVER"},
+    {kNoDirect, "", "send a private server's connections through its TCP/IP stack, all of them"},
     {"-v", "", "say which program, library and server are used"},
 };
 
