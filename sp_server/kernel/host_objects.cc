@@ -27,9 +27,13 @@ constexpr size_t kBusyPumps = 16;
 // about what a connection of Linux takes of a peer that does not read.
 constexpr int kBufferSize = 1 << 20;
 
-// A direct pair's ends are often closed one shortly after the other: how long one look at both
-// waits for that.
-constexpr std::chrono::milliseconds kEndingCheck{10};
+// How often ends of direct pairs are looked at, half a microsecond each: often while they come and
+// go, then more and more rarely; how many at once; and how many whenever there are two more, which
+// bounds those that nobody has any more.
+constexpr EventLoop::Clock::duration kFirstDirectCheck = std::chrono::milliseconds(10);
+constexpr EventLoop::Clock::duration kLastDirectCheck = std::chrono::seconds(1);
+constexpr size_t kDirectLooks = 512;
+constexpr size_t kDirectLooksPerPair = 4;
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
 
@@ -84,7 +88,6 @@ HostObjects::HostObjects(EventLoop* loop, std::function<void()> settle, size_t m
       buffer_(kMaxBudget / sizeof(Page)),
       budget_(kMaxBudget) {
   loop_->AddPoller(this);
-  loop_->SetHangUpWatcher(this);
 }
 
 Errno HostObjects::BindToName(int socket, uint64_t id) {
@@ -119,10 +122,6 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   if (use == HostPair::Use::kFresh) {
     pair.junk = FillWithJunk(pair.c.get());
     if (pair.junk == 0) return Errno(ENOBUFS);
-    // Should it become an end of a direct pair, nothing else tells that the other end is closed.
-    if (direct_) {
-      if (const Errno error = loop_->WatchHangUp(pair.c.get(), next_id_); !error.ok()) return error;
-    }
     return pair;
   }
   SetBufferSize(pair.c.get(), kBufferSize);
@@ -134,11 +133,16 @@ Result<HostPair> HostObjects::MakeDirectPair(HostSocket* connector,
                                              const std::shared_ptr<Budget>& owner) {
   Result<Share> share = TakeShare(owner);
   if (!share.ok()) return share.error();
-  HostPair pair{
-      .use = HostPair::Use::kDirect, .direct_peer = connector->id(), .share = *std::move(share)};
+  HostPair pair{.use = HostPair::Use::kDirect, .share = *std::move(share)};
   pair.c = connector->ConnectDirectly(next_id_);
   if (!pair.c.valid()) return Errno(ENOTCONN);
   (void)GetCookie(pair.c.get(), &pair.c_cookie);
+  LookAtDirect(kDirectLooksPerPair);
+  direct_ends_.insert(direct_ends_.end(), {connector->id(), next_id_});
+  if (direct_check_ == EventLoop::Clock::duration::zero()) {
+    direct_check_ = kFirstDirectCheck;
+    loop_->After(direct_check_, [this] { CheckDirect(); });
+  }
   return pair;
 }
 
@@ -173,26 +177,32 @@ void HostObjects::SweepFinished() {
   std::erase_if(objects_, [](const auto& entry) { return entry.second->Finished(); });
 }
 
-void HostObjects::OnHangUp(uint64_t id, uint32_t events) {
-  const std::shared_ptr<HostSocket> object = Find(id);
-  if (object == nullptr || !object->direct()) return;
-  object->stream().EndDirect(SHUT_RD);
-  const std::shared_ptr<HostSocket> peer = Find(object->direct_peer());
-  if (peer != nullptr) peer->stream().EndDirect(SHUT_WR);
-  if ((events & EPOLLHUP) == 0) return;
-  if (ending_.empty()) loop_->After(kEndingCheck, [this] { CheckEnding(); });
-  for (HostSocket* const end : {object.get(), peer.get()}) {
-    if (end == nullptr) continue;
-    end->NoteHangUp();
-    ending_.push_back(end->id());
+bool HostObjects::NameIsFree(uint64_t id) {
+  if (!probe_.valid()) probe_ = UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe_.valid() || !BindToName(probe_.get(), id).ok()) return false;
+  probe_.reset();
+  return true;
+}
+
+void HostObjects::LookAtDirect(size_t count) {
+  for (count = std::min(count, direct_ends_.size()); count > 0; --count) {
+    const uint64_t id = direct_ends_.front();
+    direct_ends_.pop_front();
+    Release(id);
+    if (objects_.contains(id)) direct_ends_.push_back(id);
   }
 }
 
-// The host does not tell when the second end is closed.
-void HostObjects::CheckEnding() {
-  for (const uint64_t id : std::exchange(ending_, {})) {
-    Release(id);
-    if (objects_.contains(id)) WatchDead(id);
+// Nobody tells when the ends are closed: even an epoll instance does not if that happens to both
+// before it is asked.
+void HostObjects::CheckDirect() {
+  const size_t before = direct_ends_.size();
+  LookAtDirect(kDirectLooks);
+  direct_check_ = direct_ends_.size() < before ? kFirstDirectCheck
+                                               : std::min(2 * direct_check_, kLastDirectCheck);
+  if (direct_ends_.empty()) direct_check_ = {};
+  if (direct_check_ != EventLoop::Clock::duration::zero()) {
+    loop_->After(direct_check_, [this] { CheckDirect(); });
   }
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -19,7 +20,7 @@
 
 namespace rump {
 
-class HostObjects final : private EventLoop::Poller, private EventLoop::HangUpWatcher {
+class HostObjects final : private EventLoop::Poller {
  public:
   // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a
   // descriptor of the server.
@@ -72,11 +73,14 @@ class HostObjects final : private EventLoop::Poller, private EventLoop::HangUpWa
 
   // Binds `socket` to the abstract name of id's C; as bind(2).
   static Errno BindToName(int socket, uint64_t id);
+  // Whether the C of `id` is closed everywhere.
+  bool NameIsFree(uint64_t id);
 
  private:
   EventLoop::Clock::duration Poll() override;
-  void OnHangUp(uint64_t id, uint32_t events) override;
-  void CheckEnding();
+  // Frees what is closed of the `count` ends of direct pairs that were not looked at for longest.
+  void LookAtDirect(size_t count);
+  void CheckDirect();
   void CheckDead();
   // What a new object of `owner` counts for.
   Result<Share> TakeShare(const std::shared_ptr<Budget>& owner) const;
@@ -88,7 +92,10 @@ class HostObjects final : private EventLoop::Poller, private EventLoop::HangUpWa
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   bool direct_ = true;
-  std::vector<uint64_t> ending_;  // of direct pairs: an end was closed
+  // The ends of direct pairs, which have no S either. Those that wait longest for a look come first.
+  std::deque<uint64_t> direct_ends_;
+  EventLoop::Clock::duration direct_check_{};  // to the next look; zero: none is due
+  UniqueFd probe_;
   std::vector<uint64_t> dead_;
   bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).

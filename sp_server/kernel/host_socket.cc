@@ -66,8 +66,7 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
       share_(std::move(pair->share)),
       s_(std::move(pair->s)),
       state_(InitialState(pair->use)),
-      junk_(pair->junk),
-      direct_peer_(pair->direct_peer) {
+      junk_(pair->junk) {
   if (socket_->type() == SOCK_STREAM) stream().set_host(this);
   if (state_ == State::kDirect) return;
   if (state_ == State::kConnected) BecomeConnected();
@@ -113,14 +112,12 @@ bool HostSocket::HostClosed() const {
     if (p.revents == 0) return false;
   }
   // S hangs up for shutdown(C, SHUT_RDWR) as well: whether C's name is free tells.
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return probe.valid() && HostObjects::BindToName(probe.get(), id_).ok();
+  return objects_->NameIsFree(id_);
 }
 
 bool HostSocket::Finished() const {
-  // A connection's pump finds out by itself, and of a direct pair the host tells.
+  // A connection's pump finds out by itself.
   if (state_ == State::kConnected && !pump_.host_eof()) return false;
-  if (state_ == State::kDirect && !hangup_) return false;
   return HostClosed();
 }
 
@@ -212,10 +209,9 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
   if (state_ != State::kConnected) return UniqueFd();
   pump_.DropKeptByte(s_.get(), objects_->loop().closer());
   if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
-  EventLoop& loop = objects_->loop();
-  if (!loop.LeaveToHangUp(s_.get(), this, peer).ok()) loop.Unwatch(s_.get(), this);
+  // The open file lives on, and with it what watches it.
+  objects_->loop().Unwatch(s_.get(), this);
   state_ = State::kDirect;
-  direct_peer_ = peer;
   return std::move(s_);
 }
 

@@ -34,7 +34,6 @@ struct HostPair {
   UniqueFd c;
   uint64_t c_cookie = 0;     // SO_COOKIE of C, by which a process proves to hold it
   size_t junk = 0;           // bytes that C has sent before anybody has it
-  uint64_t direct_peer = 0;  // kDirect: the object of the other end
   Share share;               // what the owner's limit counts
 };
 
@@ -70,11 +69,6 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Gives S away as the C of the object `peer`, to whose socket this one is connected and which has
   // accepted it; from now on no byte of the connection passes here. Invalid if that cannot be.
   UniqueFd ConnectDirectly(uint64_t peer);
-  // An end of a direct pair: who has the other one, and that the host has told of the end of
-  // either.
-  bool direct() const { return state_ == State::kDirect; }
-  uint64_t direct_peer() const { return direct_peer_; }
-  void NoteHangUp() { hangup_ = true; }
   // The socket, if it was made for type SOCK_STREAM.
   StreamSocket& stream() const { return static_cast<StreamSocket&>(*socket_); }
 
@@ -139,7 +133,6 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
     UniqueFd c;
   };
   std::unique_ptr<Unsent> unsent_;
-  uint64_t direct_peer_ = 0;      // a direct pair's other object
   std::optional<Errno> outcome_;  // connecting: known, and not told yet
   StreamPump pump_;
 };

@@ -141,9 +141,6 @@ class StreamSocket : public Socket {
   // This end and its DirectPeer leave the stack, which has moved no byte yet: names and options are
   // all that they are asked for from now on.
   virtual void LeaveStack() {}
-  // Of a connection that has left the stack: nothing is received (SHUT_RD) or sent (SHUT_WR) any
-  // more.
-  virtual void EndDirect(int /*how*/) {}
 
  private:
   HostSocket* host_ = nullptr;

@@ -47,31 +47,10 @@ Errno EventLoop::Rewatch(int fd, uint32_t events, Watcher* watcher) {
 void EventLoop::Unwatch(int fd, Watcher* watcher) {
   if (fd < 0 || static_cast<size_t>(fd) >= watchers_.size() || watchers_[fd] != watcher) return;
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  ForgetWatcher(fd, watcher);
-}
-
-void EventLoop::ForgetWatcher(int fd, Watcher* watcher) {
   watchers_[fd] = nullptr;
   for (Event& event : batch_) {
     if (event.fd == fd && event.watcher == watcher) event.watcher = nullptr;
   }
-}
-
-Errno EventLoop::ControlHangUp(int operation, int fd, uint64_t token) {
-  epoll_event event{};
-  event.events = EPOLLRDHUP | EPOLLET;
-  event.data.u64 = token;
-  return epoll_ctl(epoll_.get(), operation, fd, &event) == 0 ? kOk : Errno(errno);
-}
-
-Errno EventLoop::WatchHangUp(int fd, uint64_t token) {
-  return ControlHangUp(EPOLL_CTL_ADD, fd, token);
-}
-
-Errno EventLoop::LeaveToHangUp(int fd, Watcher* watcher, uint64_t token) {
-  if (const Errno error = ControlHangUp(EPOLL_CTL_MOD, fd, token); !error.ok()) return error;
-  ForgetWatcher(fd, watcher);
-  return kOk;
 }
 
 EventLoop::TimerId EventLoop::After(Clock::duration delay, std::function<void()> fn) {
@@ -178,10 +157,6 @@ void EventLoop::RunOnce(Clock::duration max_wait) {
   const int n = epoll_wait(epoll_.get(), fetched_.data(), kBatch, timeout);
   batch_.clear();
   for (int i = 0; i < n; ++i) {
-    if (fetched_[i].data.u64 >= kFirstToken) {
-      hang_up_watcher_->OnHangUp(fetched_[i].data.u64, fetched_[i].events);
-      continue;
-    }
     const int fd = fetched_[i].data.fd;
     if (fd == wake_.get()) {
       TakePosted();

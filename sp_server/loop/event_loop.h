@@ -35,16 +35,6 @@ class EventLoop {
     ~Watcher() = default;
   };
 
-  // Gets told of the ends of open files that are no longer ours.
-  class HangUpWatcher {
-   public:
-    // `events`: EPOLLRDHUP, the other end sends no more; EPOLLHUP, nor does this one.
-    virtual void OnHangUp(uint64_t token, uint32_t events) = 0;
-
-   protected:
-    ~HangUpWatcher() = default;
-  };
-
   // Gets called once in a turn that it asks for; for what often happens, since it takes no memory.
   class LateWork {
    public:
@@ -80,16 +70,6 @@ class EventLoop {
   Errno Rewatch(int fd, uint32_t events, Watcher* watcher);
   // Stops watching; no event reaches `watcher` for `fd` after this, not even one already fetched.
   void Unwatch(int fd, Watcher* watcher);
-
-  // Tells the HangUpWatcher, by `token` from kFirstToken on, when the open file behind `fd` hangs
-  // up, for as long as anybody has it open, in whatever process: closing `fd` does not end that.
-  // Errors are epoll_ctl(2)'s.
-  static constexpr uint64_t kFirstToken = uint64_t{1} << 32;
-  Errno WatchHangUp(int fd, uint64_t token);
-  // The same for a descriptor that is watched, and is not from now on.
-  Errno LeaveToHangUp(int fd, Watcher* watcher, uint64_t token);
-  // Outlives the loop's Run. It must not unwatch anything when it is told.
-  void SetHangUpWatcher(HangUpWatcher* watcher) { hang_up_watcher_ = watcher; }
 
   // Runs `fn` once, `delay` from now.
   TimerId After(Clock::duration delay, std::function<void()> fn);
@@ -130,8 +110,6 @@ class EventLoop {
     uint32_t events;
     int fd;
   };
-  Errno ControlHangUp(int operation, int fd, uint64_t token);
-  void ForgetWatcher(int fd, Watcher* watcher);
   void RunDeferred();
   // Makes deferred work of what was posted.
   void TakePosted();
@@ -146,7 +124,6 @@ class EventLoop {
   std::vector<Watcher*> watchers_;  // by descriptor
   std::vector<Event> batch_;        // fetched, not yet handled
   std::vector<epoll_event> fetched_;
-  HangUpWatcher* hang_up_watcher_ = nullptr;
   std::map<std::pair<Clock::time_point, TimerId>, std::function<void()>> timers_;
   std::map<TimerId, Clock::time_point> timer_times_;
   TimerId next_timer_ = 1;

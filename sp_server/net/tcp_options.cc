@@ -83,11 +83,7 @@ uint8_t TcpSocket::LinuxState() const {
     kListen,
     kClosing
   };
-  if (direct_) {
-    // Nothing is on its way: what one end has sent the other has.
-    constexpr uint8_t kStates[] = {kEstablished, kCloseWait, kFinWait2, kClose};
-    return kStates[shutdown_ & kShutBoth];
-  }
+  if (direct_) return kEstablished;
   if (pcb_ == nullptr) return kClose;
   switch (pcb_->state) {
     case LISTEN:

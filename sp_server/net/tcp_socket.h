@@ -58,7 +58,6 @@ class TcpSocket final : public StreamSocket {
   StreamSocket* DirectPeer() const override { return direct_peer_; }
   void StayInStack() override;
   void LeaveStack() override;
-  void EndDirect(int how) override { shutdown_ |= static_cast<uint8_t>(how + 1); }
 
  private:
   enum class State {

@@ -330,7 +330,8 @@ TEST(Options, StatesInTcpInfo) {
   EXPECT_EQ(state(fresh), TCP_CLOSE);
   const Fd listener = Listen();
   EXPECT_EQ(state(listener), TCP_LISTEN);
-  auto [client, server] = TcpPair();
+  // Of the end of a direct pair only its two programs know.
+  auto [client, server] = StackTcpPair();
   EXPECT_EQ(state(client), TCP_ESTABLISHED);
   ASSERT_THAT(shutdown(client.get(), SHUT_WR), Succeeds());
   char byte;

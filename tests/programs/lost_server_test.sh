@@ -9,7 +9,8 @@ lines_of() { wc -l <"$tmp/$1.log"; }
 serve() {
   # One that was killed has left its socket.
   rm -f "$tmp/mortal"
-  "$rump" server -s "$mortal" >"$tmp/mortal.log" 2>&1 &
+  # Direct pairs outlive their server.
+  "$rump" server -s --no-direct "$mortal" >"$tmp/mortal.log" 2>&1 &
   pids["mortal"]=$!
   wait_for mortal "$rump" ps --server "$mortal"
 }
