@@ -46,6 +46,9 @@ long AfterLoss(long result);
 // `hijacked` has become a connected stream.
 void BecomeConnected(HijackedFd* hijacked);
 
+// The program has set SO_SNDBUF of `hijacked`, a stream.
+void SendBufferSet(const HijackedFd& hijacked);
+
 }  // namespace rump::hijack
 
 #endif  // HIJACK_HIJACKED_FD_H_

@@ -29,6 +29,8 @@ enum PrivateCall : uint32_t {
   kSysHostRelease = kPrivateCallBase + 3,
   // host_prove(object): C comes with the request; the process may use the object from now on.
   kSysHostProve = kPrivateCallBase + 4,
+  // host_send_buffer(object) -> the bytes that C's SO_SNDBUF is to be set to.
+  kSysHostSendBuffer = kPrivateCallBase + 8,
   // query(QueryKind, buf, size, offset) -> bytes of the report copied out from offset, 0 at its
   // end.
   kSysQuery = kPrivateCallBase + 5,
@@ -43,7 +45,8 @@ enum PrivateCall : uint32_t {
 // The Extension that a call belongs to, 0 for those of Linux.
 constexpr uint32_t ExtensionOfCall(uint32_t number) {
   if (number < kPrivateCallBase) return 0;
-  return number <= kSysHostProve ? kExtensionHostFd : kExtensionControl;
+  if (number <= kSysHostProve || number == kSysHostSendBuffer) return kExtensionHostFd;
+  return kExtensionControl;
 }
 
 enum HostConnectFlags : uint64_t {

@@ -5,6 +5,7 @@
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
+#include "sp_server/kernel/host_buffers.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/syscalls.h"
 
@@ -60,6 +61,13 @@ SyscallTask SysHostRelease(CallContext& context) {
   // No right is needed: an object that still has a C stays, and one that has none goes anyway.
   context.kernel().objects().Release(context.arg(0));
   co_return uint64_t{0};
+}
+
+SyscallTask SysHostSendBuffer(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  if ((*object)->socket().type() != SOCK_STREAM) co_return Errno(EOPNOTSUPP);
+  co_return static_cast<uint64_t>(SendBufferOfC((*object)->stream()));
 }
 
 SyscallTask SysHostProve(CallContext& context) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/host_buffers.h"
 
 namespace rump {
 namespace {
@@ -22,19 +23,8 @@ constexpr size_t kMaxBudget = 256 * 1024;
 constexpr size_t kMinBudget = 16 * 1024;
 constexpr size_t kBusyPumps = 16;
 
-// Every small write costs hundreds of bytes of socket buffer, so that as many of them as TCP would
-// take need megabytes here. Twice this (Linux doubles it) and the stack's own buffers are together
-// about what a connection of Linux takes of a peer that does not read.
-constexpr int kBufferSize = 1 << 20;
-
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
-
-void SetBufferSize(int fd, int bytes) {
-  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-  }
-}
 
 size_t SendByte(int c) {
   const char byte = 0;
@@ -108,13 +98,13 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   }
   // By nobody as yet: what may fail has to before there is a connection to lose.
   if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
-  SetBufferSize(pair.s.get(), kBufferSize);
+  SetSendBuffer(pair.s.get(), kHostSendBuffer);
   if (use == HostPair::Use::kFresh) {
     pair.junk = FillWithJunk(pair.c.get());
     if (pair.junk == 0) return Errno(ENOBUFS);
     return pair;
   }
-  SetBufferSize(pair.c.get(), kBufferSize);
+  SetSendBuffer(pair.c.get(), kHostSendBuffer);
   if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
   return pair;
 }

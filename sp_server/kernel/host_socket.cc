@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/host_buffers.h"
 #include "sp_server/kernel/host_objects.h"
 #include "sp_server/loop/pass_fds.h"
 
@@ -175,6 +176,9 @@ bool HostSocket::AcceptNext() {
   unsent_ = std::make_unique<Unsent>();
   unsent_->object = objects_->Adopt(*std::move(accepted), &*pair);
   unsent_->c = std::move(pair->c);
+  if (const int size = SendBufferOfC(unsent_->object->stream()); size != kHostSendBuffer) {
+    SetSendBuffer(unsent_->c.get(), size);
+  }
   unsent_->record.object = unsent_->object->id();
   unsent_->record.peer_len = peer.len;
   memcpy(unsent_->record.peer, &peer.storage,
@@ -298,6 +302,11 @@ void HostSocket::BecomeConnected() {
   if (junk_ == 1) pump_.KeepFirstByte();
   junk_ = 0;
   state_ = State::kConnected;
+  if (SendBufferOfS(stream()) != kHostSendBuffer) ReceiveBufferSet();
+}
+
+void HostSocket::ReceiveBufferSet() {
+  if (state_ == State::kConnected) SetSendBuffer(s_.get(), SendBufferOfS(stream()));
 }
 
 bool HostSocket::ResetsOnClose() const {

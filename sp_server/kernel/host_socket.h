@@ -48,6 +48,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   uint64_t id() const { return id_; }
   Socket& socket() const { return *socket_; }
   std::shared_ptr<Socket> socket_ptr() const { return socket_; }
+  // The socket of a stream.
+  StreamSocket& stream() const { return static_cast<StreamSocket&>(*socket_); }
   uint64_t c_cookie() const { return c_cookie_; }
 
   // The calls that change how S and the socket hang together; all answer at once.
@@ -56,6 +58,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   Errno Connect(const SocketAddress& address, bool notify);
   // Whether the byte that `notify` asked for has been sent; it will not be any more.
   bool AbandonConnect();
+  // After SO_RCVBUF has been set.
+  void ReceiveBufferSet();
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 
