@@ -145,9 +145,19 @@ Outcome CallGetsockopt(const Args& args) {
 }
 
 Outcome CallSetsockopt(const Args& args) {
-  if (IsWaitOption(args.get<int>(1), args.get<int>(2))) return kPass;
-  return Forward(SYS_setsockopt, args.fd(),
-                 {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+  const int level = args.get<int>(1);
+  const int option = args.get<int>(2);
+  if (IsWaitOption(level, option)) return kPass;
+  HijackedFd hijacked;
+  if (!Identify(args.fd(), &hijacked)) return kPass;
+  const long result =
+      hijacked.Request(SYS_setsockopt, {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+  if (result == 0 && level == SOL_SOCKET && (option == SO_SNDBUF || option == SO_SNDBUFFORCE) &&
+      hijacked.kind != FdKind::kDatagram) {
+    if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+    SendBufferSet(hijacked);
+  }
+  return Done(result);
 }
 
 Outcome CallIoctl(const Args& args) {

@@ -45,6 +45,13 @@ long FinishConnect(HijackedFd* hijacked, uint8_t outcome) {
   return 0;
 }
 
+// The connection is made in the background: until it stands nothing may be written, and poll(2) has
+// to say so.
+long ConnectInBackground(const HijackedFd& hijacked) {
+  hijacked.Request(kSysHostConnectFill, {Fill(hijacked.fd)});
+  return -EINPROGRESS;
+}
+
 // Waits until the server says by a byte what became of the connection. The wait is the host's, with
 // its signals, timeouts and cancellation.
 long AwaitConnect(HijackedFd* hijacked) {
@@ -58,6 +65,7 @@ long AwaitConnect(HijackedFd* hijacked) {
         RawSyscall(SYS_recvfrom, hijacked->fd, &outcome, 1, MSG_DONTWAIT, nullptr, nullptr);
     if (late == 1) return FinishConnect(hijacked, outcome);
   }
+  ConnectInBackground(*hijacked);
   return r == -EAGAIN ? -EINPROGRESS : r;
 }
 
@@ -66,9 +74,14 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
   const long r = hijacked->Request(
       kSysHostConnect, {addr, len, blocking ? uint64_t{kHostConnectNotify} : uint64_t{0}});
-  if (r == 0) return FinishConnect(hijacked, 0);
-  if (r == -EINPROGRESS && blocking) return AwaitConnect(hijacked);
-  return r;
+  if (r == 0) {
+    // A socket that does not block says so even of a connection that stands at once.
+    const bool first = hijacked->kind == FdKind::kFresh;
+    FinishConnect(hijacked, 0);
+    return first && !blocking ? -EINPROGRESS : 0;
+  }
+  if (r != -EINPROGRESS) return r;
+  return blocking ? AwaitConnect(hijacked) : ConnectInBackground(*hijacked);
 }
 
 // 0 if `hijacked` listens, or why accept(2) cannot be.
@@ -164,8 +177,11 @@ Outcome CallListen(const Args& args) {
   HijackedFd hijacked;
   if (!Identify(args.fd(), &hijacked)) return kPass;
   const long r = hijacked.Request(SYS_listen, {args.slot[1]});
-  if (r == 0) Remember(hijacked.fd, FdKind::kListener);
-  return Done(r);
+  if (r != 0) return Done(r);
+  // A listener is never writable.
+  if (hijacked.kind == FdKind::kFresh) Fill(hijacked.fd);
+  Remember(hijacked.fd, FdKind::kListener);
+  return Done(0);
 }
 
 Outcome CallConnect(const Args& args) {

@@ -97,16 +97,17 @@ struct Key {
   std::string_view name;
   ValueParser parse;
   std::string_view wanted;
+  bool supported;
 };
 constexpr std::string_view kSocket = "socket";
 constexpr std::string_view kPath = "path";
 constexpr Key kKeys[] = {
-    {kPath, ParsePath, "an absolute path other than /"},
-    {kSocket, ParseSocket, "all, inet, inet6, local, each perhaps after \"no\""},
-    {"blanket", ParseBlanket, "absolute paths with a colon between them"},
-    {"vfs", ParseVfs, "all, getvfsstat, fhcalls, nfssvc, each perhaps after \"no\""},
-    {"sysctl", ParseSysctl, "yes or no"},
-    {"fdoff", ParseFdoff, "a number from 1 to 65536"},
+    {kPath, ParsePath, "an absolute path other than /", false},
+    {kSocket, ParseSocket, "all, inet, inet6, local, each perhaps after \"no\"", true},
+    {"blanket", ParseBlanket, "absolute paths with a colon between them", false},
+    {"vfs", ParseVfs, "all, getvfsstat, fhcalls, nfssvc, each perhaps after \"no\"", false},
+    {"sysctl", ParseSysctl, "yes or no", false},
+    {"fdoff", ParseFdoff, "a number from 1 to 65536", false},
 };
 
 const Key* FindKey(std::string_view name) {
@@ -114,6 +115,15 @@ const Key* FindKey(std::string_view name) {
     if (key.name == name) return &key;
   }
   return nullptr;
+}
+
+void ListKeys(std::string_view title, bool supported, TextWriter* message) {
+  std::string_view before = title;
+  for (const Key& key : kKeys) {
+    if (key.supported != supported) continue;
+    *message << before << key.name;
+    before = ", ";
+  }
 }
 
 // Reads one "key=value"; *key becomes the key's row. On a mistake the message goes to *message.
@@ -127,11 +137,8 @@ bool ParseItem(std::string_view item, HijackConfig* config, const Key** key, Tex
   *message << "RUMPHIJACK: unknown " << (*key == nullptr ? "key" : "value") << " \"" << culprit
            << "\" in \"" << item << "\" (";
   if (*key == nullptr) {
-    std::string_view before = "known: ";
-    for (const Key& known : kKeys) {
-      *message << before << known.name;
-      before = ", ";
-    }
+    ListKeys("known: ", /*supported=*/true, message);
+    ListKeys("; not supported yet: ", /*supported=*/false, message);
   } else {
     *message << "wanted: " << (*key)->wanted;
   }

@@ -13,6 +13,7 @@
 #include "hijack/outcome.h"
 #include "hijack/process_page.h"
 #include "hijack/session.h"
+#include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
@@ -21,6 +22,10 @@ namespace {
 // Not on the process's page: the child of a fork is in its parent's sandbox.
 constinit std::atomic<bool> may_ask{true};
 
+// Whether there may be streams whose program has set SO_SNDBUF before they were connected: others
+// are not asked about. It is not known of those that came by an exec or by a message.
+constinit std::atomic<bool> send_buffers_set{false};
+
 // An option of integer value, or -errno.
 long IntegerOption(const HijackedFd& hijacked, int level, int option) {
   int value = 0;
@@ -28,6 +33,18 @@ long IntegerOption(const HijackedFd& hijacked, int level, int option) {
   const long r = hijacked.Request(SYS_getsockopt,
                                   {ToSlot(level), ToSlot(option), ToSlot(&value), ToSlot(&len)});
   return r < 0 ? r : value;
+}
+
+void SetSendBuffer(int fd, int size) {
+  if (client::RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0) {
+    client::RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  }
+}
+
+// As large as the server says.
+void SetSendBuffer(const HijackedFd& hijacked) {
+  const long size = hijacked.Request(kSysHostSendBuffer);
+  if (size > 0) SetSendBuffer(hijacked.fd, static_cast<int>(size));
 }
 
 bool HasPeer(const HijackedFd& hijacked) {
@@ -113,15 +130,45 @@ long AfterLoss(long result) {
   return result;
 }
 
+size_t Fill(int fd) {
+  static constexpr char kJunk[4096] = {};
+  constexpr int kSmallest = 1, kLarger = 64 * 1024;
+  const auto limit = [fd](int size) {
+    client::RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  };
+  const auto add = [fd](size_t size) {
+    return client::RawSyscall(SYS_sendto, fd, kJunk, size, MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0);
+  };
+  limit(kSmallest);
+  size_t filled = 0;
+  long n;
+  while ((n = add(sizeof kJunk)) > 0) filled += static_cast<size_t>(n);
+  // The last byte, which the server's pump keeps, is one apart: what it is sent with would take room
+  // for as long.
+  limit(kLarger);
+  if (add(1) == 1) ++filled;
+  limit(kSmallest);
+  return filled;
+}
+
 void BecomeConnected(HijackedFd* hijacked) {
   // A byte written alone costs hundreds of bytes of buffer; the small buffer was for connecting.
-  const int size = 1 << 20;
-  if (client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
-                         sizeof size) < 0) {
-    client::RawSyscall(SYS_setsockopt, hijacked->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  constexpr int kUsual = 1 << 20;
+  if (send_buffers_set.load(std::memory_order_relaxed)) {
+    SetSendBuffer(*hijacked);
+  } else {
+    SetSendBuffer(hijacked->fd, kUsual);
   }
   hijacked->kind = FdKind::kConnected;
   if (OwnMemory()) fd_cache.Set(hijacked->fd, FdKind::kConnected);
+}
+
+void SendBufferSet(const HijackedFd& hijacked) {
+  if (hijacked.kind == FdKind::kConnected) {
+    SetSendBuffer(hijacked);
+  } else if (hijacked.kind == FdKind::kFresh) {
+    send_buffers_set.store(true, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace rump::hijack

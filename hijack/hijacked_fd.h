@@ -2,6 +2,7 @@
 #ifndef HIJACK_HIJACKED_FD_H_
 #define HIJACK_HIJACKED_FD_H_
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -43,8 +44,15 @@ StreamState Settle(HijackedFd* hijacked);
 // server that it is readable, for ever, and servers try again and again.
 long AfterLoss(long result);
 
+// Makes `fd`, the program's end of a stream, take no more bytes than it has by now, until
+// BecomeConnected. Returns how many it took to fill it.
+size_t Fill(int fd);
+
 // `hijacked` has become a connected stream.
 void BecomeConnected(HijackedFd* hijacked);
+
+// The program has set SO_SNDBUF of `hijacked`, a stream.
+void SendBufferSet(const HijackedFd& hijacked);
 
 }  // namespace rump::hijack
 

@@ -23,6 +23,8 @@ constinit Session session;
 
 namespace {
 
+// How long a fork waits for the server to copy the process, in seconds.
+constexpr long kForkPatience = 10;
 // How long a new socket waits from one try to connect again to the next, in milliseconds.
 constexpr long kFirstPause = 10;
 constexpr long kLongestPause = 1000;
@@ -164,7 +166,10 @@ long Session::ForkBy(const Forker& forker) {
   bool copied;
   {
     const UseCount use;
-    copied = connection_.Prefork(&cookie) == 0;
+    // No handler is to run in the middle of a fork.
+    client::Interruption bounded = interruption;
+    bounded.deadline = client::Deadline::After(kForkPatience);
+    copied = connection_.Prefork(&cookie, &bounded) == 0;
     if (!copied && !connection_.open()) NoteLoss();
   }
   const long pid = forker.fork(forker.arg);

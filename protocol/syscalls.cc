@@ -98,6 +98,8 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysQuery, "query", 4, {kI, Out(2), kSz, kI}},
     {kSysHalt, "halt", 0, {}},
     {kSysTrace, "trace", 2, {In(1), kSz}},
+    {kSysHostSendBuffer, "host_send_buffer", 1, {kFd}},
+    {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kSz}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

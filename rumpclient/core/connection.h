@@ -58,7 +58,8 @@ class Connection {
   long Exec(std::string_view command);
 
   // Forks the process in the server at this moment: *cookie claims the copy. 0 or -errno.
-  // `interruption`: as of Issue, but handlers do not end the request.
+  // `interruption`: as of Issue, but handlers do not end the request. -ETIMEDOUT: its deadline has
+  // passed; the connection is lost then only if the server has stalled in a frame.
   long Prefork(PreforkCookie* cookie, Interruption* interruption = nullptr);
 
   // Sends `call` and waits for its answer, serving the server's requests meanwhile. 0: call->error
@@ -152,6 +153,7 @@ class Connection {
   void Unlink(Pending* pending);
 
   void LetSignalsIn(Pending* pending);
+  void WaitUntilDeadline(Pending* pending);
   void SendCancel(const Pending& pending);
   void Complete(Pending* pending, long result);
   void GiveFd(Call* call);
@@ -172,6 +174,8 @@ class Connection {
   // signals that `interruption` lets in and that have no handler end or stop the program.
   long Send(FrameHeader header, const void* payload, size_t payload_size,
             const Interruption* interruption, int send_fd = -1);
+  // Returns false, without the lock, if the deadline passes first.
+  bool LockToSend(const Interruption* interruption);
   long WaitFor(short events, const Interruption* interruption) const;
   // Sleeps, with the same signals let in.
   static void Pause(long nanoseconds, const Interruption* interruption);

@@ -20,6 +20,8 @@ namespace {
 constexpr int kMaxSignal = 64;
 // The longest payload of a request that is sent by one copy: arguments, command names.
 constexpr size_t kShortPayload = 64;
+// Between two looks whether another thread has sent its frame, in nanoseconds.
+constexpr long kLockPause = 20'000;
 
 size_t ResponsePayloadSize(FrameType type) {
   switch (type) {
@@ -50,6 +52,10 @@ size_t Unsent(const FrameHeader& header, const void* payload, size_t sent, bool 
     parts[count++] = {static_cast<char*>(const_cast<void*>(payload)) + done, left};
   }
   return count;
+}
+
+bool HasPassed(const Interruption* interruption) {
+  return interruption != nullptr && interruption->deadline.Passed();
 }
 
 // Waits for at most one socket. Handlers cannot run here, in the middle of a frame. But a program
@@ -99,15 +105,28 @@ void Connection::EndServing(Pending* pending) {
 
 long Connection::WaitFor(short events, const Interruption* interruption) const {
   if (interruption == nullptr) interruption = beginning_for_;
+  const Deadline& deadline =
+      interruption != nullptr && deadline_.is_never() ? interruption->deadline : deadline_;
   pollfd socket = {fd(), events, 0};
   __kernel_timespec left;
-  if (!deadline_.is_never()) left = deadline_.Left();
-  return Poll(&socket, deadline_.is_never() ? nullptr : &left, interruption);
+  if (!deadline.is_never()) left = deadline.Left();
+  return Poll(&socket, deadline.is_never() ? nullptr : &left, interruption);
 }
 
 void Connection::Pause(long nanoseconds, const Interruption* interruption) {
   __kernel_timespec pause = {0, nanoseconds};
   Poll(nullptr, &pause, interruption);
+}
+
+bool Connection::LockToSend(const Interruption* interruption) {
+  if (interruption == nullptr || interruption->deadline.is_never()) {
+    send_lock_.Lock();
+    return true;
+  }
+  for (; !send_lock_.TryLock(); Pause(kLockPause, interruption)) {
+    if (interruption->deadline.Passed()) return false;
+  }
+  return true;
 }
 
 size_t Connection::SendShort(const FrameHeader& header, const void* payload) const {
@@ -120,7 +139,8 @@ size_t Connection::SendShort(const FrameHeader& header, const void* payload) con
 
 long Connection::Send(FrameHeader header, const void* payload, size_t payload_size,
                       const Interruption* interruption, int send_fd) {
-  FutexLockGuard guard(&send_lock_);
+  if (!LockToSend(interruption)) return -ETIMEDOUT;
+  const FutexLockGuard guard(&send_lock_, AdoptLock());
   const int fd = this->fd();
   if (fd < 0) return -ENOTCONN;
   header.len = kHeaderSize + payload_size;
@@ -135,7 +155,7 @@ long Connection::Send(FrameHeader header, const void* payload, size_t payload_si
     const size_t count = Unsent(header, payload, sent, fault, parts);
     const long n = SendParts(fd, parts, count, sent == 0 ? send_fd : -1);
     if (n == -EINTR) continue;
-    if (n == -EAGAIN && !deadline_.Passed()) {
+    if (n == -EAGAIN && !deadline_.Passed() && !HasPassed(interruption)) {
       WaitFor(POLLOUT, interruption);
       continue;
     }
@@ -386,6 +406,7 @@ long Connection::ReceiveSome(void* extra, size_t extra_size) {
   for (;;) {
     const long n = Receive(extra, extra_size);
     if (n != -EAGAIN) return n;
+    if (HasPassed(reading_for_)) return -ETIMEDOUT;
     WaitFor(POLLIN, reading_for_);
   }
 }

@@ -1,5 +1,6 @@
 // How a connection's threads wait: for the reader's role, for an answer, for signals.
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "rumpclient/core/connection.h"
@@ -12,6 +13,10 @@ namespace {
 
 // What stands for requests that are no system calls of the table.
 constexpr uint32_t kNoNumber = UINT32_MAX;
+
+// How long a thread that another one reads for does not look whether the program is to end, in
+// nanoseconds.
+constexpr long kLookInterval = 100'000'000;
 
 }  // namespace
 
@@ -39,6 +44,10 @@ void Connection::Await(Pending* pending) {
   while (!pending->done) {
     if (pending->wait_result == -EINTR) {
       Interrupt(pending);
+    } else if (!pending->served && pending->TimedOut()) {
+      Unlink(pending);
+      pending->result = -ETIMEDOUT;
+      break;
     } else if (MayRead(*pending)) {
       ReadOnce(pending);
     } else {
@@ -94,12 +103,23 @@ void Connection::Sleep(Pending* pending, bool* patient) {
 
 void Connection::LetSignalsIn(Pending* pending) {
   Interruption* const interruption = pending->interruption;
+  if (!interruption->deadline.is_never()) return WaitUntilDeadline(pending);
   const Wait wait = {&WaitWithSignals, &DropCancelled, pending};
   if (interruption->around != nullptr) {
     interruption->around(interruption, wait);
   } else {
     wait.wait(pending);
   }
+}
+
+void Connection::WaitUntilDeadline(Pending* pending) {
+  if (pending->watching) {
+    WaitFor(POLLIN, pending->interruption);
+    return;
+  }
+  constexpr __kernel_timespec kInterval = {0, kLookInterval};
+  FutexWait(&pending->wake, 0, &kInterval);
+  Pause(0, pending->interruption);
 }
 
 void Connection::WaitWithSignals(void* arg) {

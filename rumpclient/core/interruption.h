@@ -2,6 +2,7 @@
 #ifndef RUMPCLIENT_CORE_INTERRUPTION_H_
 #define RUMPCLIENT_CORE_INTERRUPTION_H_
 
+#include "rumpclient/core/deadline.h"
 #include "rumpclient/core/signal_block.h"
 
 namespace rump::client {
@@ -23,6 +24,9 @@ struct Interruption {
   // connection does so itself. A thread that ends in the wait has to call wait.abandon before its
   // stack is unwound further.
   void (*around)(Interruption* self, const Wait& wait) = nullptr;
+  // When waiting ends. Unless that is never, no handler runs in it, only what signals without one
+  // do.
+  Deadline deadline;
 };
 
 // Whether a handler for one of `signals` ends the system call `number` with EINTR: not where the

@@ -59,6 +59,8 @@ struct Connection::Pending {
   pollfd readable = {};
   __kernel_timespec patience = {};
 
+  bool TimedOut() const { return interruption != nullptr && interruption->deadline.Passed(); }
+
   void PrepareWait(int fd) {
     peek_part = {&peeked, sizeof peeked};
     peek = {};

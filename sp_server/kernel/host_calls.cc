@@ -1,10 +1,12 @@
 // The calls of the extension "hostfd": sockets behind descriptors of programs. All answer at once.
+#include <limits.h>
 #include <sys/socket.h>
 
 #include <utility>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/address_args.h"
+#include "sp_server/kernel/host_buffers.h"
 #include "sp_server/kernel/kernel.h"
 #include "sp_server/kernel/syscalls.h"
 
@@ -56,10 +58,25 @@ SyscallTask SysHostConnectAbandon(CallContext& context) {
   co_return uint64_t{(*object)->AbandonConnect() ? 1U : 0U};
 }
 
+SyscallTask SysHostConnectFill(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  if (context.arg(1) > INT_MAX) co_return Errno(EINVAL);
+  if (const Errno error = (*object)->FillConnect(context.arg(1)); !error.ok()) co_return error;
+  co_return uint64_t{0};
+}
+
 SyscallTask SysHostRelease(CallContext& context) {
   // No right is needed: an object that still has a C stays, and one that has none goes anyway.
   context.kernel().objects().Release(context.arg(0));
   co_return uint64_t{0};
+}
+
+SyscallTask SysHostSendBuffer(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  if ((*object)->socket().type() != SOCK_STREAM) co_return Errno(EOPNOTSUPP);
+  co_return static_cast<uint64_t>(SendBufferOfC((*object)->stream()));
 }
 
 SyscallTask SysHostProve(CallContext& context) {

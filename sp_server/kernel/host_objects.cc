@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/host_buffers.h"
 
 namespace rump {
 namespace {
@@ -22,11 +23,6 @@ constexpr size_t kMaxBudget = 256 * 1024;
 constexpr size_t kMinBudget = 16 * 1024;
 constexpr size_t kBusyPumps = 16;
 
-// Every small write costs hundreds of bytes of socket buffer, so that as many of them as TCP would
-// take need megabytes here. Twice this (Linux doubles it) and the stack's own buffers are together
-// about what a connection of Linux takes of a peer that does not read.
-constexpr int kBufferSize = 1 << 20;
-
 // How often ends of direct pairs are looked at, half a microsecond each: often while they come and
 // go, then more and more rarely; how many at once; and how many whenever there are two more, which
 // bounds those that nobody has any more.
@@ -34,14 +30,9 @@ constexpr EventLoop::Clock::duration kFirstDirectCheck = std::chrono::millisecon
 constexpr EventLoop::Clock::duration kLastDirectCheck = std::chrono::seconds(1);
 constexpr size_t kDirectLooks = 512;
 constexpr size_t kDirectLooksPerPair = 4;
+
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
-
-void SetBufferSize(int fd, int bytes) {
-  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-  }
-}
 
 Errno GetCookie(int socket, uint64_t* cookie) {
   socklen_t size = sizeof *cookie;
@@ -51,24 +42,6 @@ Errno GetCookie(int socket, uint64_t* cookie) {
 size_t SendByte(int c) {
   const char byte = 0;
   return send(c, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 1 : 0;
-}
-
-// Fills what `c` can send, so that it is not writable. Returns how many bytes that took, 0 if the
-// host is short of memory.
-size_t FillWithJunk(int c) {
-  const int smallest = 1;
-  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
-  static constexpr char kJunk[4096] = {};
-  size_t filled = 0;
-  ssize_t n;
-  while ((n = send(c, kJunk, sizeof kJunk, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) filled += n;
-  // The last byte, which the pump keeps, is one apart: what it is sent with would take room for as
-  // long.
-  const int larger = 64 * 1024;
-  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &larger, sizeof larger);
-  const size_t last = SendByte(c);
-  setsockopt(c, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
-  return last == 0 ? 0 : filled + last;
 }
 
 // Ids start at a random place, so that the names of two servers on one host do not meet.
@@ -118,14 +91,9 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   if (const Errno error = GetCookie(pair.c.get(), &pair.c_cookie); !error.ok()) return error;
   // By nobody as yet: what may fail has to before there is a connection to lose.
   if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
-  SetBufferSize(pair.s.get(), kBufferSize);
-  if (use == HostPair::Use::kFresh) {
-    pair.junk = FillWithJunk(pair.c.get());
-    if (pair.junk == 0) return Errno(ENOBUFS);
-    return pair;
-  }
-  SetBufferSize(pair.c.get(), kBufferSize);
-  if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
+  SetSendBuffer(pair.s.get(), kHostSendBuffer);
+  SetSendBuffer(pair.c.get(), kHostSendBuffer);
+  if (use != HostPair::Use::kDatagram) pair.junk = SendByte(pair.c.get());
   return pair;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/host_buffers.h"
 #include "sp_server/kernel/host_objects.h"
 #include "sp_server/loop/pass_fds.h"
 
@@ -193,6 +194,9 @@ bool HostSocket::MakeUnsentObject() {
   }
   unsent_->object = objects_->Adopt(unsent_->socket, &*pair);
   unsent_->c = std::move(pair->c);
+  if (const int size = SendBufferOfC(unsent_->object->stream()); size != kHostSendBuffer) {
+    SetSendBuffer(unsent_->c.get(), size);
+  }
   unsent_->record.object = unsent_->object->id();
   return true;
 }
@@ -269,8 +273,9 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
   if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
   objects_->Settle();
   const uint32_t ready = socket_->Poll();
-  if (notify && ready != 0) {
-    const Errno outcome = socket_->TakeError();
+  if (ready != 0 && (notify || (ready & POLLERR) == 0)) {
+    // Who does not wait asks for the outcome again.
+    const Errno outcome = notify ? socket_->TakeError() : kOk;
     if (outcome.ok()) {
       BecomeConnected();
       Schedule();
@@ -280,14 +285,24 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
   state_ = State::kConnecting;
   notify_ = notify;
   notified_ = false;
-  // Decided already, it still answers EINPROGRESS first, as a socket that does not block does.
+  to_be_filled_ = !notify;
+  // A refusal shows on C when the program has been told to wait for it.
   if (ready != 0) Schedule();
   return Errno(EINPROGRESS);
 }
 
 bool HostSocket::AbandonConnect() {
+  if (state_ == State::kConnecting) to_be_filled_ = true;
   notify_ = false;
   return std::exchange(notified_, false);
+}
+
+Errno HostSocket::FillConnect(size_t bytes) {
+  if (state_ != State::kConnecting || notify_ || !to_be_filled_) return Errno(ENOTCONN);
+  junk_ += bytes;
+  to_be_filled_ = false;
+  Schedule();
+  return kOk;
 }
 
 void HostSocket::RunConnecting() {
@@ -296,6 +311,7 @@ void HostSocket::RunConnecting() {
     if (ready == 0) return;
     // The junk is still unread: the program sees ERR and HUP on C, and SO_ERROR has the reason.
     if (!notify_ && (ready & POLLERR) != 0) return Die();
+    if (to_be_filled_) return;
     outcome_ = notify_ ? socket_->TakeError() : kOk;
   }
   if (notify_) {
@@ -325,6 +341,11 @@ void HostSocket::BecomeConnected() {
   if (junk_ == 1) pump_.KeepFirstByte();
   junk_ = 0;
   state_ = State::kConnected;
+  if (SendBufferOfS(stream()) != kHostSendBuffer) ReceiveBufferSet();
+}
+
+void HostSocket::ReceiveBufferSet() {
+  if (state_ == State::kConnected) SetSendBuffer(s_.get(), SendBufferOfS(stream()));
 }
 
 bool HostSocket::ResetsOnClose() const {

@@ -24,7 +24,7 @@ class HostObjects;
 // A new pair, S kept and C to give away.
 struct HostPair {
   enum class Use {
-    kFresh,      // for a stream that is to connect or listen: C is not writable
+    kFresh,      // for a stream that is to connect or listen
     kConnected,  // for the stream that a listener has accepted
     kDirect,     // for the same: C is the other end of the connecting program's pair, there is no S
     kDatagram,
@@ -49,6 +49,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   uint64_t id() const { return id_; }
   Socket& socket() const { return *socket_; }
   std::shared_ptr<Socket> socket_ptr() const { return socket_; }
+  // The socket of a stream.
+  StreamSocket& stream() const { return static_cast<StreamSocket&>(*socket_); }
   uint64_t c_cookie() const { return c_cookie_; }
 
   // The calls that change how S and the socket hang together; all answer at once.
@@ -57,6 +59,11 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   Errno Connect(const SocketAddress& address, bool notify);
   // Whether the byte that `notify` asked for has been sent; it will not be any more.
   bool AbandonConnect();
+  // While connecting without `notify`: C has sent `bytes` that are none of the stream's, so that it
+  // is not writable. Nothing is told of the connection before. ENOTCONN: it is decided already.
+  Errno FillConnect(size_t bytes);
+  // After SO_RCVBUF has been set.
+  void ReceiveBufferSet();
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 
@@ -69,8 +76,6 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Gives S away as the C of the object `peer`, to whose socket this one is connected and which has
   // accepted it; from now on no byte of the connection passes here. Invalid if that cannot be.
   UniqueFd ConnectDirectly(uint64_t peer);
-  // The socket, if it was made for type SOCK_STREAM.
-  StreamSocket& stream() const { return static_cast<StreamSocket&>(*socket_); }
 
  private:
   // Whether no C is open in any process any more.
@@ -121,6 +126,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool hangup_ = false;  // S has shown HUP: C may be closed
   bool notify_ = false;  // connecting: a byte on S tells the outcome
   bool notified_ = false;
+  bool to_be_filled_ = false;  // connecting: until FillConnect
   bool byte_out_ = false;  // datagrams: the readiness byte is in C
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed

@@ -127,6 +127,9 @@ class StreamSocket : public Socket {
   virtual size_t SendSpace() const = 0;
   // What TakeError would return.
   virtual Errno pending_error() const = 0;
+  // What the program has set `option`, SO_SNDBUF or SO_RCVBUF, to: in bytes as it gave them, or
+  // what the limits make of that; 0 if it has not.
+  virtual size_t BufferAskedFor(int option) const = 0;
   // Drops the connection with a reset.
   virtual void Abort() = 0;
 

@@ -187,7 +187,16 @@ SyscallTask SysSetsockopt(CallContext& context) {
   std::vector<std::byte> value(size);
   const Errno copied = co_await CopyInBytes(context, context.arg(3), value);
   if (!copied.ok()) co_return copied;
-  co_return Plain(arg->socket->SetOption(context.int_arg(1), context.int_arg(2), value));
+  const int level = context.int_arg(1);
+  const int name = context.int_arg(2);
+  const Errno set = arg->socket->SetOption(level, name, value);
+  if (set.ok() && context.arg(0) >= kFirstObjectId && level == SOL_SOCKET &&
+      (name == SO_RCVBUF || name == SO_RCVBUFFORCE)) {
+    if (auto object = GetObject(context, context.arg(0)); object.ok()) {
+      (*object)->ReceiveBufferSet();
+    }
+  }
+  co_return Plain(set);
 }
 
 SyscallTask SysGetsockopt(CallContext& context) {

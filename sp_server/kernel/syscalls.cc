@@ -76,6 +76,8 @@ const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
       {kSysQuery, SysQuery},
       {kSysHalt, SysHalt},
       {kSysTrace, SysTrace},
+      {kSysHostSendBuffer, SysHostSendBuffer},
+      {kSysHostConnectFill, SysHostConnectFill},
   };
   return handlers;
 }

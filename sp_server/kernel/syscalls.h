@@ -124,6 +124,8 @@ SyscallTask SysHostSocket(CallContext& context);
 SyscallTask SysHostConnect(CallContext& context);
 SyscallTask SysHostConnectAbandon(CallContext& context);
 SyscallTask SysHostRelease(CallContext& context);
+SyscallTask SysHostSendBuffer(CallContext& context);
+SyscallTask SysHostConnectFill(CallContext& context);
 SyscallTask SysHostProve(CallContext& context);
 
 // The server itself: control_calls.cc.

@@ -15,6 +15,7 @@ const tcp_ext_arg_callbacks TcpSocket::kSocketCallbacks = {&OnPcbFreed, nullptr}
 err_t TcpSocket::OnConnected(void* arg, tcp_pcb* pcb, err_t) {
   auto* self = static_cast<TcpSocket*>(arg);
   tcp_poll(pcb, nullptr, 0);
+  self->StartWindow(pcb);
   self->state_ = State::kConnected;
   self->small_end_ = pcb->lastack;
   self->waiters().Notify(self->Poll());
@@ -112,6 +113,9 @@ err_t TcpSocket::OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb) 
   use->reuse_address = parent->reuse_address;
   use->reuse_port = parent->reuse_port;
   NetStack::Get().tcp_ports().Add(use);
+  if (const auto* self = static_cast<TcpSocket*>(listener->callback_arg); self != nullptr) {
+    self->StartWindow(pcb);
+  }
   tcp_ext_arg_set_callbacks(pcb, id, &kPortCallbacks);
   tcp_ext_arg_set(pcb, id, use);
   return ERR_OK;

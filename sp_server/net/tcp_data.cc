@@ -101,11 +101,39 @@ Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {
 
 void TcpSocket::ConsumeReceived(size_t bytes) {
   received_.Consume(bytes);
-  if (pcb_ == nullptr || pcb_->state == TIME_WAIT) return;
-  for (size_t left = bytes; left > 0;) {
+  if (pcb_ != nullptr && pcb_->state != TIME_WAIT) OpenWindow();
+}
+
+size_t TcpSocket::ReceiveLimit() const {
+  const size_t most = TCP_WND_MAX(pcb_);
+  if (!options_.IsSet(SOL_SOCKET, SO_RCVBUF)) return most;
+  const auto asked = static_cast<size_t>(options_.Int(SOL_SOCKET, SO_RCVBUF));
+  return std::min(most, std::max(asked, least_window_));
+}
+
+void TcpSocket::StartWindow(tcp_pcb* pcb) const {
+  if (!options_.IsSet(SOL_SOCKET, SO_RCVBUF)) return;
+  const auto asked = static_cast<size_t>(options_.Int(SOL_SOCKET, SO_RCVBUF));
+  pcb->rcv_wnd = pcb->rcv_ann_wnd =
+      static_cast<tcpwnd_size_t>(std::min<size_t>(pcb->rcv_wnd, asked));
+}
+
+void TcpSocket::OpenWindow() {
+  const size_t limit = ReceiveLimit();
+  // What was promised once stays so.
+  const size_t window = limit - std::min(limit, received_.size());
+  for (size_t left = window - std::min<size_t>(window, pcb_->rcv_wnd); left > 0;) {
     const size_t n = std::min<size_t>(left, UINT16_MAX);
     tcp_recved(pcb_, static_cast<u16_t>(n));
     left -= n;
+  }
+  // lwIP tells the peer when there is room for a few full segments more, which may be more than all
+  // of the window.
+  const u32_t growth = pcb_->rcv_nxt + pcb_->rcv_wnd - pcb_->rcv_ann_right_edge;
+  if (growth >= limit / 2 && growth <= limit) {
+    pcb_->rcv_ann_wnd = pcb_->rcv_wnd;
+    tcp_ack_now(pcb_);
+    tcp_output(pcb_);
   }
 }
 

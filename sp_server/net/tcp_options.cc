@@ -59,7 +59,13 @@ Errno TcpSocket::SetOption(int level, int name, std::span<const std::byte> value
     }
     return kOk;
   }
+  const bool connected = state_ == State::kConnected && pcb_ != nullptr;
+  const size_t window = connected ? ReceiveLimit() : 0;
   if (Errno error = options_.Set(level, name, value, port_use_); !error.ok()) return error;
+  if (connected && level == SOL_SOCKET && (name == SO_RCVBUF || name == SO_RCVBUFFORCE)) {
+    least_window_ = std::min(window, 2 * size_t{pcb_->mss});
+    if (pcb_->state != TIME_WAIT) OpenWindow();
+  }
   ApplyOptions();
   // What Nagle or the cork held back goes out when the program says so.
   if (level == IPPROTO_TCP && (name == TCP_NODELAY || name == TCP_CORK) && pcb_ != nullptr &&
@@ -67,6 +73,11 @@ Errno TcpSocket::SetOption(int level, int name, std::span<const std::byte> value
     tcp_output(pcb_);
   }
   return kOk;
+}
+
+size_t TcpSocket::BufferAskedFor(int option) const {
+  if (!options_.IsSet(SOL_SOCKET, option)) return 0;
+  return static_cast<size_t>(options_.Int(SOL_SOCKET, option)) / 2;
 }
 
 uint8_t TcpSocket::LinuxState() const {

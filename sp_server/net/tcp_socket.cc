@@ -28,6 +28,8 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
       remote_{pcb->remote_ip, pcb->remote_port} {
   port_use_->Ref();
   small_end_ = pcb->lastack;
+  // The peer's acknowledgement, which follows, says what its buffer is; its SYN could not.
+  pcb->snd_wnd_max = 0;
   Attach(pcb);
 }
 
@@ -101,6 +103,8 @@ void TcpSocket::Close(bool reset) {
   tcp_pcb* pcb = Detach();
   state_ = State::kClosed;
   if (pcb == nullptr) return;
+  // By which lwIP sees that nothing is unread.
+  pcb->rcv_wnd = TCP_WND_MAX(pcb);
   // lwIP sends the FIN later if it has no memory for it now.
   if (reset || unread || tcp_close(pcb) != ERR_OK) tcp_abort(pcb);
 }

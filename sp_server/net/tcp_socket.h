@@ -52,6 +52,7 @@ class TcpSocket final : public StreamSocket {
   bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
   size_t SendSpace() const override;
   Errno pending_error() const override { return Errno(error_); }
+  size_t BufferAskedFor(int option) const override;
   void Abort() override;
 
   void set_accepts_directly(bool accepts) override { accepts_directly_ = accepts; }
@@ -116,6 +117,12 @@ class TcpSocket final : public StreamSocket {
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
   size_t SendLimit() const;
+  // The most that the peer may send before somebody takes it.
+  size_t ReceiveLimit() const;
+  // Gives the connection, of which nothing has come yet, its first window.
+  void StartWindow(tcp_pcb* pcb) const;
+  // Opens the window as far as what is unread lets it.
+  void OpenWindow();
   // Whether what is queued shall wait for more, by the cork or by Nagle.
   bool HoldsBack(bool more) const;
   uint8_t LinuxState() const;
@@ -131,7 +138,8 @@ class TcpSocket final : public StreamSocket {
   uint8_t shutdown_ = 0;
   int error_ = 0;
   uint8_t syn_retransmits_ = 0;
-  uint32_t small_end_ = 0;  // sequence number behind the last segment that was not full
+  size_t least_window_ = 0;  // below which the peer's segments may be too large for it
+  uint32_t small_end_ = 0;   // sequence number behind the last segment that was not full
   InetAddress remote_;
   ReceiveQueue received_;
   std::deque<std::shared_ptr<TcpSocket>> accepted_;

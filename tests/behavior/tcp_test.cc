@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <future>
 #include <string>
 #include <thread>
@@ -289,6 +290,94 @@ TEST(Tcp, NobodyReadsSoWritingStops) {
   EXPECT_LT(sent, 256U << 20);
   EXPECT_EQ(ReadExactly(server.get(), sent).size(), sent);
   EXPECT_EQ(PollFor(client.get(), POLLOUT, kPatience), POLLOUT);
+}
+
+// Linux retries ever later when segments do not fit into the other end's buffer.
+void SetSmallSegments(const Fd& fd) {
+  constexpr int kSegment = 1000;
+  EXPECT_THAT(setsockopt(fd.get(), IPPROTO_TCP, TCP_MAXSEG, &kSegment, sizeof kSegment),
+              Succeeds());
+}
+
+void SetSmallBuffers(const Fd& fd) {
+  constexpr int kSmall = 8192;
+  for (const int option : {SO_SNDBUF, SO_RCVBUF}) {
+    EXPECT_THAT(setsockopt(fd.get(), SOL_SOCKET, option, &kSmall, sizeof kSmall), Succeeds());
+    int size = 0;
+    socklen_t length = sizeof size;
+    EXPECT_THAT(getsockopt(fd.get(), SOL_SOCKET, option, &size, &length), Succeeds());
+    EXPECT_EQ(size, 2 * kSmall);
+  }
+}
+
+// Both ends of a fresh connection, of which `prepare` is told before it is made.
+std::pair<Fd, Fd> PreparedPair(const std::function<void(const Fd&)>& prepare) {
+  const Fd listener(socket(AF_INET, SOCK_STREAM, 0));
+  const sockaddr_in any = Loopback(0);
+  EXPECT_THAT(bind(listener.get(), Addr(any), sizeof any), Succeeds());
+  prepare(listener);
+  EXPECT_THAT(listen(listener.get(), 1), Succeeds());
+  Fd client(socket(AF_INET, SOCK_STREAM, 0));
+  prepare(client);
+  const sockaddr_in address = Loopback(PortOf(listener));
+  EXPECT_THAT(connect(client.get(), Addr(address), sizeof address), Succeeds());
+  return {std::move(client), Fd(accept(listener.get(), nullptr, nullptr))};
+}
+
+// Writes pieces of `piece` bytes until nothing more is taken; returns how much was. All of it
+// arrives, and more when there is room again.
+size_t Fill(const Fd& from, const Fd& to, size_t piece) {
+  fcntl(from.get(), F_SETFL, O_NONBLOCK);
+  std::string data(8 << 20, '\0');
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 0x9e3779b1U >> 24);
+  size_t sent = 0;
+  while (sent < data.size()) {
+    const ssize_t n = write(from.get(), data.data() + sent, std::min(piece, data.size() - sent));
+    if (n > 0) {
+      sent += static_cast<size_t>(n);
+    } else if (PollFor(from.get(), POLLOUT, 200) == 0) {
+      break;
+    }
+  }
+  EXPECT_TRUE(ReadExactly(to.get(), sent) == data.substr(0, sent));
+  EXPECT_EQ(PollFor(from.get(), POLLOUT, kPatience), POLLOUT);
+  fcntl(from.get(), F_SETFL, 0);
+  const std::string more = data.substr(0, 1 << 20);
+  std::thread writer([&] { EXPECT_TRUE(WriteAll(from.get(), more)); });
+  EXPECT_TRUE(ReadExactly(to.get(), more.size()) == more);
+  writer.join();
+  return sent;
+}
+
+TEST(Tcp, SmallBuffersHoldLittle) {
+  for (const size_t piece : {200, 4000, 65536}) {
+    const auto [client, server] = PreparedPair([](const Fd& fd) {
+      SetSmallSegments(fd);
+      SetSmallBuffers(fd);
+    });
+    constexpr size_t kLimit = 256 * 1024;
+    EXPECT_LT(Fill(client, server, piece), kLimit) << piece;
+    EXPECT_LT(Fill(server, client, piece), kLimit) << piece;
+  }
+}
+
+TEST(Tcp, BuffersThatBecomeSmallHoldLess) {
+  const auto [client, server] = PreparedPair(SetSmallSegments);
+  SetSmallBuffers(client);
+  SetSmallBuffers(server);
+  constexpr size_t kLimit = 3 << 20;
+  EXPECT_LT(Fill(client, server, 65536), kLimit);
+  EXPECT_LT(Fill(server, client, 65536), kLimit);
+}
+
+// A byte alone takes much more room.
+TEST(Tcp, SmallBuffersTakeManySmallWrites) {
+  auto [client, server] = TcpPair();
+  SetSmallBuffers(client);
+  for (int i = 0; i < 100; ++i) {
+    for (int j = 0; j < 20; ++j) ASSERT_TRUE(WriteAll(client.get(), "x"));
+    EXPECT_EQ(ReadExactly(server.get(), 20).size(), 20U);
+  }
 }
 
 TEST(Tcp, SelectMixesHostAndSocketDescriptors) {

@@ -554,6 +554,77 @@ TEST_F(TcpSocketTest, PumpInterface) {
   EXPECT_TRUE(server->receive_eof());
 }
 
+// Without a timer: whoever has taken what there was lets the next bytes come.
+TEST_F(TcpSocketTest, SmallBuffersBoundWhatIsUnreadAndDelayNothing) {
+  for (const int size : {2048, 8192, 50'000}) {
+    const auto listener = Tcp();
+    ASSERT_EQ(listener->Bind(Ipv4("127.0.0.1", 0)).value(), 0);
+    const auto client = Tcp();
+    for (Socket* socket : {listener.get(), client.get()}) {
+      ASSERT_EQ(SetInt(*socket, SOL_SOCKET, SO_SNDBUF, size).value(), 0);
+      ASSERT_EQ(SetInt(*socket, SOL_SOCKET, SO_RCVBUF, size).value(), 0);
+    }
+    ASSERT_EQ(listener->Listen(1).value(), 0);
+    ASSERT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+    Settle();
+    const std::shared_ptr<Socket> server = *listener->Accept(nullptr);
+    const std::string data(1 << 20, 's');
+    for (const auto& [from, to] : {std::pair(client, server), std::pair(server, client)}) {
+      size_t sent = 0, received = 0;
+      const auto send = [&] {
+        for (;;) {
+          const auto n = SendText(*from, std::string_view(data).substr(sent, 30'000));
+          Settle();
+          if (!n.ok() || *n == 0) return;
+          sent += *n;
+        }
+      };
+      send();
+      EXPECT_LE(sent, static_cast<size_t>(std::max(2 * size, 4608) + 2 * size)) << size;
+      while (received < data.size()) {
+        const std::string text = ReceiveText(*to);
+        Settle();
+        if (text.empty() || text.starts_with("error")) break;
+        received += text.size();
+        send();
+      }
+      EXPECT_EQ(received, data.size()) << size;
+    }
+  }
+}
+
+TEST_F(TcpSocketTest, ReceiveBufferThatBecomesSmallKeepsThePromisedWindow) {
+  Pair pair = ConnectedPair();
+  ASSERT_EQ(SetInt(*pair.server, SOL_SOCKET, SO_RCVBUF, 4096).value(), 0);
+  const std::string data(8 << 20, 's');
+  size_t sent = 0, received = 0;
+  const auto send = [&] {
+    for (;;) {
+      const auto n = SendText(*pair.client, std::string_view(data).substr(sent, 65536));
+      Settle();
+      if (!n.ok() || *n == 0) return;
+      sent += *n;
+    }
+  };
+  while (received < data.size()) {
+    send();
+    const std::string text = ReceiveText(*pair.server, 1 << 20);
+    Settle();
+    if (text.empty() || text.starts_with("error")) break;
+    received += text.size();
+  }
+  EXPECT_EQ(received, data.size());
+  // By now the window is small.
+  const size_t before = sent;
+  for (;;) {
+    const auto n = SendText(*pair.client, data);
+    Settle();
+    if (!n.ok()) break;
+    sent += *n;
+  }
+  EXPECT_LE(sent - before, size_t{TCP_SND_BUF} + 2 * TCP_MSS);
+}
+
 TEST_F(TcpSocketTest, SendsUntilFullAndTellsWhenThereIsRoom) {
   Pair pair = ConnectedPair();
   const std::string chunk(65536, 'f');

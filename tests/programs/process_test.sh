@@ -24,6 +24,11 @@ expect_child() {
 expect_child fork
 expect_child _Fork
 
+# A server that stalls holds a fork up, but not for ever.
+start stalled "$python" tests/programs/forks_in_vain.py "$server"
+finish stalled
+check_server
+
 # run_exec HOW ENVIRONMENT: exec.py, until its program is there.
 run_exec() {
   rm -f "$tmp/$1.log"

@@ -126,14 +126,14 @@ TEST_F(HostCallsTest, NameIsNotARight) {
   const HostSocketEnds socket = NewSocket(client_);
   RawClient thief(server_.path());
   ASSERT_TRUE(thief.Guest("thief"));
-  constexpr uint32_t kCalls[] = {SYS_bind,       SYS_listen,      SYS_accept4,
-                                 SYS_shutdown,   SYS_getsockname, SYS_getpeername,
-                                 SYS_getsockopt, SYS_setsockopt,  SYS_ioctl,
-                                 SYS_read,       SYS_write,       SYS_recvfrom,
-                                 SYS_recvmsg,    SYS_sendto,      SYS_sendmsg,
-                                 SYS_fcntl,      SYS_dup,         SYS_dup2,
-                                 SYS_close,      kSysHostConnect, kSysHostConnectAbandon,
-                                 kSysHostProve};
+  constexpr uint32_t kCalls[] = {SYS_bind,       SYS_listen,        SYS_accept4,
+                                 SYS_shutdown,   SYS_getsockname,   SYS_getpeername,
+                                 SYS_getsockopt, SYS_setsockopt,    SYS_ioctl,
+                                 SYS_read,       SYS_write,         SYS_recvfrom,
+                                 SYS_recvmsg,    SYS_sendto,        SYS_sendmsg,
+                                 SYS_fcntl,      SYS_dup,           SYS_dup2,
+                                 SYS_close,      kSysHostConnect,   kSysHostConnectAbandon,
+                                 kSysHostProve,  kSysHostSendBuffer, kSysHostConnectFill};
   for (const uint32_t call : kCalls) {
     std::string memory = Address(1) + std::string(100, '\0');
     EXPECT_EQ(thief.Finish(thief.SendCall(call, {socket.object, 0, 16, 0, 0, 0}), &memory).error,
@@ -161,6 +161,30 @@ TEST_F(HostCallsTest, ProofTakesTheVeryDescriptor) {
   EXPECT_EQ(
       heir.Finish(heir.SendCall(kSysHostProve, {socket.object}, socket.c.get()), &memory).error, 0);
   EXPECT_EQ(heir.CallResult(SYS_listen, {socket.object, 1}).error, 0);
+}
+
+TEST_F(HostCallsTest, SendBufferFollowsTheOption) {
+  const HostSocketEnds socket = NewSocket(client_);
+  const auto buffer = [&] {
+    return client_.CallResult(kSysHostSendBuffer, {socket.object}).retval[0];
+  };
+  EXPECT_EQ(buffer(), 1U << 20);
+  const auto set = [&](int size) {
+    std::string memory(reinterpret_cast<const char*>(&size), sizeof size);
+    EXPECT_EQ(client_
+                  .Finish(client_.SendCall(SYS_setsockopt,
+                                           {socket.object, SOL_SOCKET, SO_SNDBUF, 0, sizeof size}),
+                          &memory)
+                  .error,
+              0);
+  };
+  set(300'000);
+  EXPECT_EQ(buffer(), 300'000U);
+  // Below this, a program that polls could wait for ever.
+  set(1);
+  EXPECT_EQ(buffer(), 80U * 1024);
+  set(-1);
+  EXPECT_EQ(buffer(), 1U << 20);
 }
 
 TEST_F(HostCallsTest, StrangeObjectsAreEbadf) {

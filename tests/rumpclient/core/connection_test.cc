@@ -275,5 +275,75 @@ TEST(HandshakeTest, PreforkAndFork) {
   EXPECT_FALSE(child.open());
 }
 
+Interruption WithinOneSecond() {
+  Interruption interruption;
+  interruption.mask = kAllSignals;
+  interruption.deadline = Deadline::After(1);
+  return interruption;
+}
+
+TEST(HandshakeTest, PreforkEndsAtItsDeadline) {
+  FakeServer server([](FakePeer* peer) {
+    peer->Welcome();
+    const auto late = peer->ExpectRequest(FrameType::kPrefork);
+    const auto next = peer->ExpectRequest(FrameType::kPrefork);
+    for (const uint64_t reqno : {late.header.reqno, next.header.reqno}) {
+      peer->Send(Frame(FrameClass::kResponse, FrameType::kPrefork, reqno, 0,
+                       std::string(sizeof(PreforkCookie), reqno == next.header.reqno ? 'n' : 'l')));
+    }
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  PreforkCookie cookie;
+  Interruption interruption = WithinOneSecond();
+  EXPECT_EQ(-ETIMEDOUT, client->Prefork(&cookie, &interruption));
+  ASSERT_TRUE(client->open());
+  ASSERT_EQ(0, client->Prefork(&cookie));
+  EXPECT_EQ(std::string(sizeof cookie, 'n'), BytesAt(&cookie, sizeof cookie));
+}
+
+// Another thread reads, whose call is answered after that.
+TEST(HandshakeTest, PreforkEndsAtItsDeadlineWhoeverReads) {
+  std::promise<void> asked, ended;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto call = peer->ExpectRequest(FrameType::kSyscall);
+    asked.set_value();
+    peer->ExpectRequest(FrameType::kPrefork);
+    ended.get_future().wait();
+    peer->Answer(call, 7);
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  Call call;
+  std::thread caller([&] { EXPECT_EQ(0, client->Issue(&call)); });
+  asked.get_future().wait();
+  PreforkCookie cookie;
+  Interruption interruption = WithinOneSecond();
+  EXPECT_EQ(-ETIMEDOUT, client->Prefork(&cookie, &interruption));
+  ended.set_value();
+  caller.join();
+  EXPECT_EQ(7U, call.retval[0]);
+}
+
+TEST(HandshakeTest, PreforkEndsInAFrameThatStalls) {
+  std::promise<void> ended;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    const auto prefork = peer->ExpectRequest(FrameType::kPrefork);
+    const std::string answer =
+        Frame(FrameClass::kResponse, FrameType::kPrefork, prefork.header.reqno, 0,
+              std::string(sizeof(PreforkCookie), 'c'));
+    peer->Send(answer.substr(0, answer.size() - 1));
+    ended.get_future().wait();
+  });
+  Client client(server);
+  PreforkCookie cookie;
+  Interruption interruption = WithinOneSecond();
+  EXPECT_EQ(-ENOTCONN, client->Prefork(&cookie, &interruption));
+  EXPECT_FALSE(client->open());
+  ended.set_value();
+}
+
 }  // namespace
 }  // namespace rump::client
