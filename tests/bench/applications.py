@@ -181,16 +181,20 @@ def stop_client(process):
         process.wait()
 
 
-def idle_connections(programs, mode, count):
-    """How many idle connections two programs hold at once, and KiB of the server's for each."""
+def idle_connections(programs, mode, count, through_stack=0):
+    """How many idle connections two programs hold at once, and KiB of the server's for each.
+
+    through_stack is how many are to pass the stack of a server whose connections are direct pairs.
+    """
     count = int(programs.times(count))
+    through_stack = int(programs.times(through_stack)) if through_stack else 0
     sockets = str(2 * count + 100)
     with programs.network(mode, "--max-objects", sockets, "--max-process-objects",
                           sockets) as network:
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "idle_connections.py")
 
         def start(*arguments):
-            return network.start("/usr/bin/python3", program, *arguments, str(count),
+            return network.start("/usr/bin/python3", program, *arguments,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
         def expect(process):
@@ -201,9 +205,9 @@ def idle_connections(programs, mode, count):
 
         started = []
         try:
-            started.append(start("accept"))
+            started.append(start("accept", str(count)))
             port = expect(started[0])
-            started.append(start("connect", port))
+            started.append(start("connect", port, str(count), str(through_stack)))
             expect(started[1])
             before = network.server.resident_kib() if network.server else 0
             for process in started:

@@ -141,7 +141,7 @@ class Programs:
         self._bin = os.path.abspath(bin_directory)
         self._quick = quick
         self._in_this_round = {}
-        self._can_be_indirect = "--no-direct" in run([self.path("sp_server/rump_server"), "--help"],
+        self.has_direct_pairs = "--no-direct" in run([self.path("sp_server/rump_server"), "--help"],
                                                      one_cpu=False)
 
     def path(self, name):
@@ -184,7 +184,7 @@ class Programs:
             if mode == NATIVE:
                 yield Network(directory, one_cpu, [], {}, None)
                 return
-            if mode == STACK and self._can_be_indirect:
+            if mode == STACK and self.has_direct_pairs:
                 options = (*options, "--no-direct")
             with self.server(*options, one_cpu=one_cpu) as server:
                 yield Network(directory, one_cpu, [self.path("tools/rump"), "run", "--"],

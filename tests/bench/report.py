@@ -10,6 +10,7 @@ import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 
 from programs import Failed, Programs
@@ -30,10 +31,12 @@ def measure(programs, table, rounds):
                 continue
             try:
                 pair = row.measure()
-                if len(pair) != 2 or not all(math.isfinite(value) for value in pair):
-                    raise Failed(f"no two numbers: {pair}")
+                if not all(math.isfinite(value)
+                           for value in (*pair, row.compare(*pair), row.checked(*pair))):
+                    raise Failed(f"not finite: {pair}")
                 samples[row.name].append(pair)
-            except (Failed, OSError, ValueError, ArithmeticError, LookupError) as error:
+            except (Failed, OSError, subprocess.SubprocessError, ValueError, TypeError, LookupError,
+                    ArithmeticError) as error:
                 print(f"{row.name}: {error}", file=sys.stderr, flush=True)
                 samples[row.name] = None
     return {row.name: None if samples[row.name] is None else result(row, samples[row.name])

@@ -105,10 +105,9 @@ def socket_rows(programs):
         return Row(yardstick=NATIVE, measure=lambda: [fairness(NATIVE, index),
                                                       fairness(STACK, index)], **options)
 
-    def idle(mode):
-        name = "memory of an idle connection"
+    def idle(mode, name="memory of an idle connection", **counts):
         return Row(name if mode == DEFAULT else f"{name}, {mode}", "KiB", "(connections)",
-                   lambda: programs.once(applications.idle_connections, programs, mode, count=8000),
+                   lambda: applications.idle_connections(programs, mode, **counts),
                    compare=lambda _, kib: kib, comparison_unit="KiB", at_most=16)
 
     return [
@@ -130,8 +129,10 @@ def socket_rows(programs):
                compare=lambda _, ours: ours, comparison_unit="ms", at_most=10),
         beside(2, name="1000 streams, --no-direct", unit="MB/s", higher_is_better=True,
                figure="1000 streams", mode=STACK),
-        idle(DEFAULT),
-        idle(STACK),
+        idle(DEFAULT, count=8000),
+        idle(STACK, count=8000),
+        *([idle(DEFAULT, name="memory of one of 16000, half direct", count=16000, through_stack=8000)]
+          if programs.has_direct_pairs else []),
     ]
 
 
