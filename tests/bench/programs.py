@@ -139,7 +139,7 @@ class Programs:
 
     def __init__(self, bin_directory, quick):
         self._bin = os.path.abspath(bin_directory)
-        self._quick = quick
+        self.quick = quick
         self._in_this_round = {}
         self.has_direct_pairs = "--no-direct" in run([self.path("sp_server/rump_server"), "--help"],
                                                      one_cpu=False)
@@ -149,11 +149,11 @@ class Programs:
 
     def times(self, count):
         """How often something is done."""
-        return str(max(count // 20, 10) if self._quick else count)
+        return str(max(count // 20, 10) if self.quick else count)
 
     def seconds(self, full):
         """How long something is done."""
-        return str(1 if self._quick else full)
+        return str(1 if self.quick else full)
 
     def new_round(self):
         self._in_this_round = {}

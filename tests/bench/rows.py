@@ -220,6 +220,9 @@ def client_rows(programs):
 
 def library_rows(programs):
     """What the preloaded library costs a program that uses the host."""
+    def runs(full):
+        return max(full // 20, 1) if programs.quick else full
+
     def row(name, unit, bench, *arguments, entry, at_most):
         return Row(name, unit, "plain",
                    lambda: programs.preload(bench, *arguments, entry=entry),
@@ -227,12 +230,13 @@ def library_rows(programs):
                    at_most=at_most, ratio=lambda plain, preloaded: preloaded / plain)
 
     return [
-        *[row(f"host {call}, {entry}", "ns", "host_call_bench", call, entry=entry,
-              at_most=10 * calls)
+        *[row(f"host {call}, {entry}", "ns", "host_call_bench", call,
+              str(runs(15)), entry=entry, at_most=10 * calls)
           for entry in ("rewrite", "symbols")
           for call, calls in (("read", 1), ("fcntl", 1), ("recvmsg", 1), ("dup+close", 2),
                               ("syscall", 1))],
-        *[row(f"start of /bin/true, {entry}", "us", "startup_bench", entry=entry, at_most=250)
+        *[row(f"start of /bin/true, {entry}", "us", "startup_bench", str(runs(400)),
+              entry=entry, at_most=250)
           for entry in ("rewrite", "symbols")],
     ]
 
