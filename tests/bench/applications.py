@@ -1,12 +1,13 @@
 """Real programs as loads: each function runs one on a network and returns its number or numbers."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
 
-from programs import TIMEOUT_S, Failed, free_port, number
+from programs import Failed, free_port, number
 
 ADDRESS = "127.0.0.1"
 
@@ -155,30 +156,17 @@ def ssh(programs, mode):
         os.chmod(network.directory, 0o755)
         with network.service("unshare", "--mount", "sh", "-c", SSHD_START, "sh", sshd, "-D", "-e",
                              "-f", server_configuration, ready="Server listening"):
-            process = network.start("ssh", "-F", client_configuration, "server",
+            with network.background("ssh", "-F", client_configuration, "server",
                                     f"head -c {size} /dev/zero", stdin=subprocess.DEVNULL,
-                                    stdout=subprocess.PIPE, bufsize=0)
-            try:
+                                    stdout=subprocess.PIPE, bufsize=0) as process:
                 left = size - len(process.stdout.read(1))
                 start = time.monotonic()
-                while left > 0 and time.monotonic() < start + TIMEOUT_S:
-                    got = len(process.stdout.read(1 << 20))
-                    if got == 0:
-                        break
+                while left > 0 and (got := len(process.stdout.read(1 << 20))) > 0:
                     left -= got
                 seconds = time.monotonic() - start
-                if left != 0 or process.wait(timeout=TIMEOUT_S) != 0:
+                if left != 0 or process.wait() != 0:
                     raise Failed(f"ssh: {left} bytes are missing")
-            finally:
-                process.stdout.close()
-                stop_client(process)
     return size / 1e6 / seconds
-
-
-def stop_client(process):
-    if process.poll() is None:
-        process.kill()
-        process.wait()
 
 
 def idle_connections(programs, mode, count, through_stack=0):
@@ -189,41 +177,39 @@ def idle_connections(programs, mode, count, through_stack=0):
     count = int(programs.times(count))
     through_stack = int(programs.times(through_stack)) if through_stack else 0
     sockets = str(2 * count + 100)
-    with programs.network(mode, "--max-objects", sockets, "--max-process-objects",
-                          sockets) as network:
-        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "idle_connections.py")
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "idle_connections.py")
+
+    def step(process):
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+    def answer(process):
+        word = process.stdout.readline().strip()
+        if not word:
+            raise Failed("idle_connections.py has ended")
+        return word
+
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(programs.network(
+            mode, "--max-objects", sockets, "--max-process-objects", sockets))
 
         def start(*arguments):
-            return network.start("/usr/bin/python3", program, *arguments,
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            return stack.enter_context(network.background(
+                "/usr/bin/python3", program, *arguments, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True))
 
-        def expect(process):
-            word = process.stdout.readline().strip()
-            if not word:
-                raise Failed("idle_connections.py has ended")
-            return word
-
-        started = []
-        try:
-            started.append(start("accept", str(count)))
-            port = expect(started[0])
-            started.append(start("connect", port, str(count), str(through_stack)))
-            expect(started[1])
-            before = network.server.resident_kib() if network.server else 0
-            for process in started:
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            for process in reversed(started):
-                expect(process)
-            after = network.server.resident_kib() if network.server else 0
-            # Each of them still carries a byte.
-            for process in reversed(started):
-                process.stdin.write("go\n")
-                process.stdin.close()
-            for process in started:
-                if process.wait(timeout=TIMEOUT_S) != 0:
-                    raise Failed("idle connections are dead")
-        finally:
-            for process in started:
-                stop_client(process)
+        acceptor = start("accept", str(count))
+        connector = start("connect", answer(acceptor), str(count), str(through_stack))
+        answer(connector)
+        before = network.server.resident_kib()
+        for process in (acceptor, connector):
+            step(process)
+        for process in (acceptor, connector):
+            answer(process)
+        after = network.server.resident_kib()
+        for process in (acceptor, connector):
+            step(process)
+        # Each connection still carries a byte.
+        if acceptor.wait() != 0 or connector.wait() != 0:
+            raise Failed("idle connections are dead")
     return [count, (after - before) / count]

@@ -5,8 +5,10 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +28,8 @@ template <typename Body>
 pid_t Fork(Body body) {
   const pid_t pid = Check(fork(), "fork");
   if (pid == 0) {
+    // A run that fails leaves nobody behind.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     body();
     _exit(0);
   }

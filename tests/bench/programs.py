@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from typing import Dict, List, Optional
 
@@ -95,43 +96,52 @@ class Network:
         """The standard output of a program."""
         return run([*self.prefix, *command], self.one_cpu, self.variables)
 
-    def start(self, *command, **options):
-        """A program in the background, which becomes the leader of a session."""
-        return subprocess.Popen([*self.prefix, *command], preexec_fn=on_cpu(self.one_cpu),
-                                env=environment(self.variables), start_new_session=True, **options)
+    @contextlib.contextmanager
+    def background(self, *command, **options):
+        """A running program, which ends with its children at the end, or when its time is over."""
+        process = subprocess.Popen([*self.prefix, *command], preexec_fn=on_cpu(self.one_cpu),
+                                   env=environment(self.variables), start_new_session=True,
+                                   **options)
+        watchdog = threading.Timer(TIMEOUT_S, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            stop(process)
 
     @contextlib.contextmanager
     def service(self, *command, ready):
         """A program that runs meanwhile, once it has written `ready`."""
         log_path = os.path.join(self.directory, "service.log")
-        with open(log_path, "wb") as log:
-            process = self.start(*command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
         def output():
             with open(log_path, encoding="utf-8", errors="replace") as log:
                 return log.read()
 
-        try:
-            end = time.monotonic() + TIMEOUT_S
+        with open(log_path, "wb") as log, self.background(
+                *command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
             while ready not in output():
-                if process.poll() is not None or time.monotonic() > end:
+                if process.poll() is not None:
                     raise Failed(f"{command[0]} is not ready: {output()[-2000:]}")
                 time.sleep(0.01)
             yield
             if process.poll() is not None:
                 raise Failed(f"{command[0]} has ended: {output()[-2000:]}")
-        finally:
-            stop(process)
 
 
 def stop(process):
-    """Ends a program of Network.start, and what it has left of its session."""
+    """Ends the leader of a session, and what it has left of that."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 class Programs:
