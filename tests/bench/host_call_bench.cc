@@ -16,7 +16,7 @@
 
 namespace {
 
-constexpr int kRuns = 15;
+constexpr int kUsualRuns = 15;
 constexpr int kBatches = 40;
 constexpr int kCalls = 20'000;
 
@@ -90,8 +90,9 @@ double RunChild(const char* self, const char* call, const std::string& environme
 int main(int argc, char** argv) {
   if (argc == 3 && strcmp(argv[1], "--child") == 0) return TimeCalls(*FindCall(argv[2]));
   const HostCall* call = FindCall(argc > 2 ? argv[2] : "read");
-  if (argc < 2 || call == nullptr) {
-    fprintf(stderr, "usage: %s path/to/librumphijack.so [CALL]\nCALL:", argv[0]);
+  const int runs = argc > 3 ? atoi(argv[3]) : kUsualRuns;
+  if (argc < 2 || call == nullptr || runs < 1) {
+    fprintf(stderr, "usage: %s path/to/librumphijack.so [CALL [RUNS]]\nCALL:", argv[0]);
     for (const HostCall& known : kHostCalls) fprintf(stderr, " %s", known.name);
     fprintf(stderr, "\nRUMPHIJACK_ENTRY says how the library gets into the call.\n");
     return 2;
@@ -103,7 +104,7 @@ int main(int argc, char** argv) {
   }
   double plain = 1e18;
   double preloaded = 1e18;
-  for (int run = 0; run < kRuns; ++run) {
+  for (int run = 0; run < runs; ++run) {
     const double a = RunChild(argv[0], call->name, "");
     const double b = RunChild(argv[0], call->name, std::string("LD_PRELOAD=") + library);
     if (a < 0 || b < 0) return 1;

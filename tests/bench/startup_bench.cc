@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int kRuns = 400;
+constexpr int kUsualRuns = 400;
 
 // Microseconds from the start to the end of /bin/true, or -1.
 double RunTrue(char* const* environment) {
@@ -30,7 +30,7 @@ double RunTrue(char* const* environment) {
 
 // The time that a tenth of the runs stays below: what others do on the machine is in the rest.
 double Typical(std::vector<double> values) {
-  const auto tenth = values.begin() + kRuns / 10;
+  const auto tenth = values.begin() + static_cast<ptrdiff_t>(values.size() / 10);
   std::nth_element(values.begin(), tenth, values.end());
   return *tenth;
 }
@@ -39,8 +39,9 @@ double Typical(std::vector<double> values) {
 
 int main(int argc, char** argv) {
   char library[4096];
-  if (argc != 2 || realpath(argv[1], library) == nullptr) {
-    fprintf(stderr, "usage: %s path/to/librumphijack.so\n", argv[0]);
+  const int runs = argc > 2 ? atoi(argv[2]) : kUsualRuns;
+  if (argc < 2 || runs < 1 || realpath(argv[1], library) == nullptr) {
+    fprintf(stderr, "usage: %s path/to/librumphijack.so [RUNS]\n", argv[0]);
     return 2;
   }
   std::string preload = std::string("LD_PRELOAD=") + library;
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
   char* const environment[] = {preload.data(), entry_setting.data(), nullptr};
   std::vector<double> plain;
   std::vector<double> preloaded;
-  for (int run = 0; run < kRuns; ++run) {
+  for (int run = 0; run < runs; ++run) {
     plain.push_back(RunTrue(plain_environment));
     preloaded.push_back(RunTrue(environment));
     if (plain.back() < 0 || preloaded.back() < 0) return 1;

@@ -3,12 +3,16 @@
 //   null CALLS           microseconds of a getpid
 //   pipe SIZE CALLS      microseconds of a write of SIZE bytes to a pipe, its read not counted
 //   clients COUNT CALLS  thousands of getpids a second, COUNT processes making CALLS each
+//   stream MEBIBYTES     megabytes (10^6) a second of a TCP stream between two clients, in writes
+//   of
+//                        64 KiB
 //   connect TIMES        microseconds of connecting, banner and handshake
 //   blocked CLIENTS CALLS  of a server that has served nobody yet: microseconds of one client's
 //                        getpid alone, and beside CLIENTS more with CALLS reads each that block;
 //                        KiB of memory per blocked call that the server has grown by since it
 //                        was alone, clients and all; threads of the server
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +91,52 @@ double ManyClients(int count, int calls) {
     if (wait(&status) < 0 || status != 0) Fail("a client");
   }
   return 1000.0 * count * calls / watch.Micros();
+}
+
+double Stream(int mebibytes) {
+  constexpr size_t kWrite = 64 * 1024;
+  constexpr size_t kRead = 256 * 1024;
+  const size_t size = static_cast<size_t>(mebibytes) << 20;
+  sockaddr_in address{.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof address;
+  int port[2];
+  if (pipe(port) != 0) Fail("pipe");
+  const pid_t sender = fork();
+  if (sender == 0) {
+    Init();
+    if (read(port[0], &address, sizeof address) != sizeof address) Fail("read");
+    const int fd = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
+    if (rump_sys_connect(fd, any, length) != 0) Fail("rump_sys_connect");
+    const std::string data(kWrite, 'x');
+    for (size_t sent = 0; sent < size;) {
+      const ssize_t n = rump_sys_write(fd, data.data(), data.size());
+      if (n <= 0) Fail("rump_sys_write");
+      sent += static_cast<size_t>(n);
+    }
+    _exit(0);
+  }
+  Init();
+  const int listener = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
+  if (rump_sys_bind(listener, any, length) != 0 || rump_sys_listen(listener, 1) != 0 ||
+      rump_sys_getsockname(listener, any, &length) != 0) {
+    Fail("a listener");
+  }
+  if (write(port[1], &address, sizeof address) != sizeof address) Fail("write");
+  const int fd = rump_sys_accept(listener, nullptr, nullptr);
+  if (fd < 0) Fail("rump_sys_accept");
+  std::string data(kRead, '\0');
+  const Stopwatch watch;
+  size_t received = 0;
+  for (ssize_t n; (n = rump_sys_read(fd, data.data(), data.size())) > 0;) {
+    received += static_cast<size_t>(n);
+  }
+  const double micros = watch.Micros();
+  int status;
+  if (waitpid(sender, &status, 0) != sender || status != 0) Fail("the sender");
+  // The sender's last write may end beyond.
+  if (received < size) Fail("the stream");
+  return static_cast<double>(received) / micros;
 }
 
 // A client of few bytes: thousands of them fit into one process.
@@ -202,6 +252,8 @@ int Main(const std::vector<std::string>& args) {
     printf("%.3f\n", PipeWrite(number(1), number(2)));
   } else if (args.size() >= 3 && args[0] == "clients") {
     printf("%.3f\n", ManyClients(number(1), number(2)));
+  } else if (args.size() >= 2 && args[0] == "stream") {
+    printf("%.3f\n", Stream(number(1)));
   } else if (args.size() >= 2 && args[0] == "connect") {
     const Stopwatch watch;
     for (int i = 0; i < number(1); ++i) const SmallClient client;
@@ -210,8 +262,8 @@ int Main(const std::vector<std::string>& args) {
     Blocked(number(1), number(2));
   } else {
     fputs(
-        "usage: sysproxy_bench null CALLS | pipe SIZE CALLS | clients COUNT CALLS | connect TIMES"
-        " | blocked CLIENTS CALLS\n",
+        "usage: sysproxy_bench null CALLS | pipe SIZE CALLS | clients COUNT CALLS"
+        " | stream MEBIBYTES | connect TIMES | blocked CLIENTS CALLS\n",
         stderr);
     return 2;
   }
