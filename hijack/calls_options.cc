@@ -51,6 +51,7 @@ bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
     case SIOCGPGRP:
       return true;
     case FIONREAD:
+    case SIOCATMARK:
       return hijacked.kind == FdKind::kConnected;
     case TIOCOUTQ:
       return false;
@@ -145,16 +146,24 @@ Outcome CallGetsockopt(const Args& args) {
 }
 
 Outcome CallSetsockopt(const Args& args) {
-  if (IsWaitOption(args.get<int>(1), args.get<int>(2))) return kPass;
-  return Forward(SYS_setsockopt, args.fd(),
-                 {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+  const int level = args.get<int>(1);
+  const int option = args.get<int>(2);
+  if (IsWaitOption(level, option)) return kPass;
+  const Outcome outcome =
+      Forward(SYS_setsockopt, args.fd(), {args.slot[1], args.slot[2], args.slot[3], args.slot[4]});
+  // Reading is done on the program's end; the server has it for what a listener accepts.
+  if (outcome.handled && outcome.result == 0 && level == SOL_SOCKET && option == SO_OOBINLINE) {
+    RawSyscall(SYS_setsockopt, args.fd(), level, option, args.slot[3], args.slot[4]);
+  }
+  return outcome;
 }
 
 Outcome CallIoctl(const Args& args) {
   HijackedFd hijacked;
   const unsigned long request = args.get<unsigned>(1);
   if (!Identify(args.fd(), &hijacked)) return HostIoctl(args.fd(), request, args.slot[2]);
-  if (request == FIONREAD && hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+  if ((request == FIONREAD || request == SIOCATMARK) && hijacked.kind == FdKind::kFresh)
+    Settle(&hijacked);
   if (IsHostIoctl(hijacked, request)) return kPass;
   return Done(hijacked.Request(SYS_ioctl, {request, args.slot[2]}));
 }

@@ -98,6 +98,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysQuery, "query", 4, {kI, Out(2), kSz, kI}},
     {kSysHalt, "halt", 0, {}},
     {kSysTrace, "trace", 2, {In(1), kSz}},
+    {kSysHostUrgent, "host_urgent", 1, {kFd}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

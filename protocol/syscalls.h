@@ -38,12 +38,14 @@ enum PrivateCall : uint32_t {
   // now
   // on; size 0 ends that.
   kSysTrace = kPrivateCallBase + 7,
+  // host_urgent(object): C is about to be sent urgent data.
+  kSysHostUrgent = kPrivateCallBase + 8,
 };
 
 // The Extension that a call belongs to, 0 for those of Linux.
 constexpr uint32_t ExtensionOfCall(uint32_t number) {
   if (number < kPrivateCallBase) return 0;
-  return number <= kSysHostProve ? kExtensionHostFd : kExtensionControl;
+  return number <= kSysHostProve || number == kSysHostUrgent ? kExtensionHostFd : kExtensionControl;
 }
 
 enum HostConnectFlags : uint64_t {

@@ -56,6 +56,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   Errno Connect(const SocketAddress& address, bool notify);
   // Whether the byte that `notify` asked for has been sent; it will not be any more.
   bool AbandonConnect();
+  // The program is about to send urgent data.
+  void ExpectUrgent();
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 

@@ -125,6 +125,7 @@ SyscallTask SysHostConnect(CallContext& context);
 SyscallTask SysHostConnectAbandon(CallContext& context);
 SyscallTask SysHostRelease(CallContext& context);
 SyscallTask SysHostProve(CallContext& context);
+SyscallTask SysHostUrgent(CallContext& context);
 
 // The server itself: control_calls.cc.
 SyscallTask SysQuery(CallContext& context);

@@ -133,7 +133,7 @@ TEST_F(HostCallsTest, NameIsNotARight) {
                                  SYS_recvmsg,    SYS_sendto,      SYS_sendmsg,
                                  SYS_fcntl,      SYS_dup,         SYS_dup2,
                                  SYS_close,      kSysHostConnect, kSysHostConnectAbandon,
-                                 kSysHostProve};
+                                 kSysHostProve,  kSysHostUrgent};
   for (const uint32_t call : kCalls) {
     std::string memory = Address(1) + std::string(100, '\0');
     EXPECT_EQ(thief.Finish(thief.SendCall(call, {socket.object, 0, 16, 0, 0, 0}), &memory).error,
