@@ -51,6 +51,7 @@ bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
     case SIOCGPGRP:
       return true;
     case FIONREAD:
+    case SIOCATMARK:
       return hijacked.kind == FdKind::kConnected;
     case TIOCOUTQ:
       return false;
@@ -157,6 +158,10 @@ Outcome CallSetsockopt(const Args& args) {
     if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
     SendBufferSet(hijacked);
   }
+  // Reading is done on the program's end; the server has it for what a listener accepts.
+  if (result == 0 && level == SOL_SOCKET && option == SO_OOBINLINE) {
+    RawSyscall(SYS_setsockopt, args.fd(), level, option, args.slot[3], args.slot[4]);
+  }
   return Done(result);
 }
 
@@ -164,7 +169,8 @@ Outcome CallIoctl(const Args& args) {
   HijackedFd hijacked;
   const unsigned long request = args.get<unsigned>(1);
   if (!Identify(args.fd(), &hijacked)) return HostIoctl(args.fd(), request, args.slot[2]);
-  if (request == FIONREAD && hijacked.kind == FdKind::kFresh) Settle(&hijacked);
+  if ((request == FIONREAD || request == SIOCATMARK) && hijacked.kind == FdKind::kFresh)
+    Settle(&hijacked);
   if (IsHostIoctl(hijacked, request)) return kPass;
   return Done(hijacked.Request(SYS_ioctl, {request, args.slot[2]}));
 }

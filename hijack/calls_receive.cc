@@ -86,7 +86,7 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
       return Done(ReceiveDatagram(*hijacked, msg, flags));
     case FdKind::kFresh:
       if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) return kPass;
-      return Done(PendingError(*hijacked, ENOTCONN));
+      return Done(PendingError(*hijacked, (flags & MSG_OOB) != 0 ? EINVAL : ENOTCONN));
     case FdKind::kListener:
       return Done(-ENOTCONN);
     default:

@@ -5,6 +5,7 @@
 #include "hijack/calls.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
+#include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
@@ -38,14 +39,16 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
     case FdKind::kDatagram:
       return Done(BrokenPipe(SendDatagram(*hijacked, msg, flags), flags));
     case FdKind::kFresh:
-      if (Settle(hijacked) != StreamState::kUnconnected) return kPass;
+      if (Settle(hijacked) != StreamState::kUnconnected) break;
       return Done(BrokenPipe(PendingError(*hijacked, EPIPE), flags));
     case FdKind::kListener:
       return Done(BrokenPipe(-EPIPE, flags));
     default:
-      // The stack has no urgent data, and C's must not get to the server.
-      return (flags & MSG_OOB) != 0 ? Done(-EOPNOTSUPP) : kPass;
+      break;
   }
+  // Only a server that expects it looks for urgent data.
+  if ((flags & MSG_OOB) != 0) hijacked->Request(kSysHostUrgent);
+  return kPass;
 }
 
 // A connected stream takes no address and no control data; descriptors above all must not get to

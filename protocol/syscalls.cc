@@ -100,6 +100,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysTrace, "trace", 2, {In(1), kSz}},
     {kSysHostSendBuffer, "host_send_buffer", 1, {kFd}},
     {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kSz}},
+    {kSysHostUrgent, "host_urgent", 1, {kFd}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

@@ -29,11 +29,6 @@ enum PrivateCall : uint32_t {
   kSysHostRelease = kPrivateCallBase + 3,
   // host_prove(object): C comes with the request; the process may use the object from now on.
   kSysHostProve = kPrivateCallBase + 4,
-  // host_send_buffer(object) -> the bytes that C's SO_SNDBUF is to be set to.
-  kSysHostSendBuffer = kPrivateCallBase + 8,
-  // host_connect_fill(object, bytes): while it connects in the background, C has sent `bytes` that
-  // are none of the stream's, so that it is not writable.
-  kSysHostConnectFill = kPrivateCallBase + 9,
   // query(QueryKind, buf, size, offset) -> bytes of the report copied out from offset, 0 at its
   // end.
   kSysQuery = kPrivateCallBase + 5,
@@ -43,6 +38,13 @@ enum PrivateCall : uint32_t {
   // now
   // on; size 0 ends that.
   kSysTrace = kPrivateCallBase + 7,
+  // host_send_buffer(object) -> the bytes that C's SO_SNDBUF is to be set to.
+  kSysHostSendBuffer = kPrivateCallBase + 8,
+  // host_connect_fill(object, bytes): while it connects in the background, C has sent `bytes` that
+  // are none of the stream's, so that it is not writable.
+  kSysHostConnectFill = kPrivateCallBase + 9,
+  // host_urgent(object): C is about to be sent urgent data.
+  kSysHostUrgent = kPrivateCallBase + 10,
 };
 
 // The Extension that a call belongs to, 0 for those of Linux.

@@ -53,7 +53,8 @@ class File {
   // Told whenever Poll() may have gained bits.
   WaitQueue& waiters() { return waiters_; }
 
-  // Who gets SIGIO, as F_SETOWN says; 0 for nobody. The waiter that sends it is the file's.
+  // Who gets SIGIO and SIGURG, as F_SETOWN says; 0 for nobody. The waiter that sends it is the
+  // file's.
   int owner() const { return owner_; }
   void set_owner(int owner) { owner_ = owner; }
   void set_owner_waiter(std::shared_ptr<Waiter> waiter) {

@@ -91,4 +91,11 @@ SyscallTask SysHostProve(CallContext& context) {
   co_return uint64_t{0};
 }
 
+SyscallTask SysHostUrgent(CallContext& context) {
+  Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
+  if (!object.ok()) co_return object.error();
+  (*object)->ExpectUrgent();
+  co_return uint64_t{0};
+}
+
 }  // namespace rump

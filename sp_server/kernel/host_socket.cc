@@ -38,6 +38,14 @@ Sent SendOnS(int s, std::span<const std::byte> bytes, std::span<const int> fds) 
 
 Sent SendByte(int s, char byte) { return SendOnS(s, std::as_bytes(std::span(&byte, 1)), {}); }
 
+// C has its own SO_OOBINLINE, and what a listener was given holds for its connections.
+void InheritUrgentInline(Socket& accepted, int c) {
+  int on = 0;
+  const auto n =
+      accepted.GetOption(SOL_SOCKET, SO_OOBINLINE, std::as_writable_bytes(std::span(&on, 1)));
+  if (n.ok() && on != 0) setsockopt(c, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+}
+
 Sent SendRecord(int s, const AcceptRecord& record, int c) {
   return SendOnS(s, std::as_bytes(std::span(&record, 1)), std::span(&c, 1));
 }
@@ -74,7 +82,8 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
   socket_->waiters().Add(this);
   // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
   // watched already, so that this cannot fail.
-  (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+  (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                 this);
 }
 
 HostSocket::~HostSocket() {
@@ -95,6 +104,8 @@ void HostSocket::OnReady(uint32_t) { Schedule(); }
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+  // From a program that does not tell before.
+  if ((events & EPOLLPRI) != 0) ExpectUrgent();
   constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
   if ((events & ~EPOLLOUT) != 0) pump_.HostReadable(/*ended=*/(events & kEnd) != 0);
   Schedule();
@@ -197,6 +208,7 @@ bool HostSocket::MakeUnsentObject() {
   if (const int size = SendBufferOfC(unsent_->object->stream()); size != kHostSendBuffer) {
     SetSendBuffer(unsent_->c.get(), size);
   }
+  InheritUrgentInline(unsent_->object->socket(), unsent_->c.get());
   unsent_->record.object = unsent_->object->id();
   return true;
 }
@@ -213,6 +225,7 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
   if (state_ != State::kConnected) return UniqueFd();
   pump_.DropKeptByte(s_.get(), objects_->loop().closer());
   if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
+  pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
   objects_->loop().Unwatch(s_.get(), this);
   state_ = State::kDirect;
@@ -399,6 +412,10 @@ void HostSocket::Die() {
   CloseS();
   state_ = State::kDead;
   objects_->WatchDead(id_);
+}
+
+void HostSocket::ExpectUrgent() {
+  if (state_ == State::kConnecting || state_ == State::kConnected) pump_.ExpectUrgent(s_.get());
 }
 
 void HostSocket::DatagramTaken() {

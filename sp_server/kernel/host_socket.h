@@ -64,6 +64,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   Errno FillConnect(size_t bytes);
   // After SO_RCVBUF has been set.
   void ReceiveBufferSet();
+  // The program is about to send urgent data.
+  void ExpectUrgent();
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
 

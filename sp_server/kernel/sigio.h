@@ -8,8 +8,8 @@
 
 namespace rump {
 
-// Sets who gets SIGIO when `file` has O_ASYNC and may have become ready: a process, or the process
-// -`owner`, or nobody for 0. ESRCH.
+// Sets who gets SIGURG when there is urgent data, and SIGIO when `file` has O_ASYNC and may have
+// become ready: a process, or the process -`owner`, or nobody for 0. ESRCH.
 Errno SetOwner(BuiltinKernel& kernel, File& file, int owner);
 
 // Sets the file's flags, as F_GETFL shows them, and with O_ASYNC starts or ends the signals.

@@ -36,10 +36,11 @@ struct SocketAddress {
 
 // What Receive found.
 struct Received {
-  size_t copied = 0;   // bytes put into the buffer
-  size_t length = 0;   // of the whole datagram; for streams, copied or thrown away (MSG_TRUNC)
-  SocketAddress from;  // sender; len 0 for streams
-  int flags = 0;       // MSG_TRUNC and kin
+  size_t copied = 0;     // bytes put into the buffer
+  size_t length = 0;     // of the whole datagram; for streams, copied or thrown away (MSG_TRUNC)
+  SocketAddress from;    // sender; len 0 for streams
+  int flags = 0;         // MSG_TRUNC and kin
+  bool at_mark = false;  // a stream's next byte is urgent: a receive ends before it
   std::vector<std::byte> control = {};  // control messages, as recvmsg(2) has them
 };
 
@@ -120,6 +121,8 @@ class StreamSocket : public Socket {
   // Fills `iov` with received bytes in order, without taking them; returns how many entries. 0 with
   // receive_eof() means that the peer has finished sending.
   virtual size_t PeekReceived(std::span<iovec> iov) const = 0;
+  // Whether the next byte is urgent. PeekReceived shows it alone, and before that none from it on.
+  virtual bool AtMark() const { return false; }
   // Takes `bytes`, which PeekReceived showed.
   virtual void ConsumeReceived(size_t bytes) = 0;
   virtual bool receive_eof() const = 0;

@@ -135,8 +135,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
                         Received* received) {
   Socket& socket = *arg.file->AsSocket();
   const bool stream = socket.type() == SOCK_STREAM;
-  // The error queue is looked at and never waited for.
-  const bool may_block = arg.may_block() && (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0;
+  // The error queue and the urgent byte are looked at and never waited for.
+  const bool may_block = arg.may_block() && (flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB)) == 0;
   const bool peek = (flags & MSG_PEEK) != 0;
   std::optional<Deadline> deadline;
   // Nothing was asked of the stream, so there is nothing to wait for.
@@ -153,6 +153,7 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
     if (r.ok()) {
       const size_t copied = r->copied;
       const size_t length = r->length;
+      const bool at_mark = r->at_mark;
       buffers.Put(context, ScratchBuffer().first(copied));
       if (received != nullptr) *received = std::move(*r);
       if (!stream) {
@@ -161,7 +162,8 @@ SyscallTask ReceiveData(CallContext& context, const FileArg& arg, ClientBuffers 
       // What MSG_TRUNC threw away counts, but the scratch buffer has nothing of it: its bytes are
       // some other client's.
       buffers.Pass(length - copied);
-      const bool more = (flags & MSG_WAITALL) != 0 && !peek && length > 0 && buffers.left() > 0;
+      const bool more =
+          (flags & MSG_WAITALL) != 0 && !peek && !at_mark && length > 0 && buffers.left() > 0;
       if (!more) co_return buffers.passed();
       continue;
     }
@@ -192,8 +194,11 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
       const Errno copied = co_await buffers.Peek(context, chunk.bytes());
       if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
     }
+    // The last byte of all is the urgent one.
+    const bool last = buffers.left() == chunk.size() - sent;
     const Result<size_t> n =
-        socket.SendMessage(chunk.bytes().subspan(sent), to, control, flags & ~kCallFlags);
+        socket.SendMessage(chunk.bytes().subspan(sent), to, control,
+                           flags & ~(last ? kCallFlags : kCallFlags | MSG_OOB));
     if (n.ok()) {
       sent += *n;
       buffers.Pass(*n);

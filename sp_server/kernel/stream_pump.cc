@@ -45,11 +45,19 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     if (!CountFresh(host, &fresh)) return Outcome::kRetry;
     if (fresh > 0 && budget == 0) return Outcome::kMore;
     std::span<std::byte> data;
+    bool urgent = false;
     if (fresh > 0) {
-      const Outcome read = ReadHost(host, buffer, fresh, std::min(room, budget), closer, &data);
+      size_t limit = std::min(room, budget);
+      if (expects_urgent_) {
+        // The mark shows when nothing kept is before it.
+        const Outcome taken = ReadHost(host, buffer, fresh, /*room=*/0, closer, &data);
+        if (taken != Outcome::kIdle) return taken;
+        limit = RoomToMark(host, fresh, limit, &urgent);
+      }
+      const Outcome read = ReadHost(host, buffer, fresh, limit, closer, &data);
       if (read != Outcome::kIdle) return read;
     }
-    // An urgent byte counts in the queue, and cannot be read.
+    // An urgent byte that was not expected counts in the queue, and cannot be read.
     if (data.empty()) {
       // What comes after the look is told.
       host_readable_ = false;
@@ -57,7 +65,7 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     }
     // Space was asked for first, so all of it goes in, unless the stack has no memory: a connection
     // is better lost than continued with a hole.
-    const Result<size_t> sent = stream.Send(data, nullptr, MSG_NOSIGNAL);
+    const Result<size_t> sent = stream.Send(data, nullptr, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
     if (!sent.ok() || *sent < data.size()) stream.Abort();
     budget -= data.size();
     if (data.size() == fresh && !ended_) host_readable_ = false;
@@ -109,6 +117,28 @@ StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, 
   return Outcome::kIdle;
 }
 
+void StreamPump::ExpectUrgent(int host) {
+  // In line, an urgent byte is read as others are, and kept as others are. A read that begins
+  // before it ends before it.
+  const int on = 1;
+  expects_urgent_ =
+      expects_urgent_ || setsockopt(host, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0;
+}
+
+void StreamPump::ForgetUrgent(int host) {
+  const int off = 0;
+  if (std::exchange(expects_urgent_, false)) {
+    setsockopt(host, SOL_SOCKET, SO_OOBINLINE, &off, sizeof off);
+  }
+}
+
+size_t StreamPump::RoomToMark(int host, size_t fresh, size_t room, bool* urgent) {
+  int at_mark = 0;
+  *urgent = ioctl(host, SIOCATMARK, &at_mark) == 0 && at_mark != 0;
+  // The last byte, which is kept, is not asked about with others.
+  return *urgent || fresh == 1 ? 1 : std::min(room, fresh - 1);
+}
+
 // Who polls C to write is told when there is room, not when all writing is in vain.
 StreamPump::Outcome StreamPump::DropHost(int host, std::span<std::byte> buffer, FdCloser& closer) {
   for (;;) {
@@ -141,6 +171,7 @@ void StreamPump::DropKeptByte(int host, FdCloser& closer) {
 }
 
 StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_t budget) {
+  int urgent = MSG_OOB;
   for (;;) {
     iovec iov[kIovecs];
     const size_t count = stream.PeekReceived(iov);
@@ -149,11 +180,17 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
     msghdr msg{};
     msg.msg_iov = iov;
     msg.msg_iovlen = count;
-    const ssize_t n = sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t n =
+        sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | (stream.AtMark() ? urgent : 0));
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return Outcome::kIdle;
       if (errno == ECONNRESET) return Outcome::kHostGone;
+      if (errno == EOPNOTSUPP && urgent != 0) {
+        // The host's kernel is built without urgent data on AF_UNIX.
+        urgent = 0;
+        continue;
+      }
       if (errno != EPIPE) return Outcome::kRetry;
       // Nobody reads any more: what arrives is dropped, so that the peer is not stuck.
       for (size_t i = 0; i < count; ++i) stream.ConsumeReceived(iov[i].iov_len);

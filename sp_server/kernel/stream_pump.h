@@ -38,6 +38,12 @@ class StreamPump {
     ended_ |= ended;
   }
 
+  // C may be sent urgent data from now on: it is looked for, which takes some calls for each read,
+  // and passed on as such.
+  void ExpectUrgent(int host);
+  // S is to be read by a program.
+  void ForgetUrgent(int host);
+
   // Sends what C has left behind, as far as the stream takes it now, and no end of file.
   void SendLeftBehind(int host, StreamSocket& stream, std::span<std::byte> buffer,
                       FdCloser& closer);
@@ -61,11 +67,15 @@ class StreamPump {
   // read.
   Outcome ReadHost(int host, std::span<std::byte> buffer, size_t fresh, size_t room,
                    FdCloser& closer, std::span<std::byte>* data);
+  // How many of `fresh` bytes, at most `room`, to read at once so that they are all of one kind: an
+  // urgent one alone, which *urgent tells, or others. Only without a kept byte.
+  static size_t RoomToMark(int host, size_t fresh, size_t room, bool* urgent);
   // Takes all that is in S, but for the kept byte.
   Outcome DropHost(int host, std::span<std::byte> buffer, FdCloser& closer);
   Outcome EndOfHost(int host, StreamSocket& stream);
 
   size_t kept_ = 0;  // bytes in S that have been passed on: 1, or 0 at first
+  bool expects_urgent_ = false;
   bool ended_ = false;
   bool host_readable_ = true;
   bool host_eof_ = false;

@@ -73,6 +73,7 @@ const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
       {kSysHostConnectAbandon, SysHostConnectAbandon},
       {kSysHostRelease, SysHostRelease},
       {kSysHostProve, SysHostProve},
+      {kSysHostUrgent, SysHostUrgent},
       {kSysQuery, SysQuery},
       {kSysHalt, SysHalt},
       {kSysTrace, SysTrace},

@@ -127,6 +127,7 @@ SyscallTask SysHostRelease(CallContext& context);
 SyscallTask SysHostSendBuffer(CallContext& context);
 SyscallTask SysHostConnectFill(CallContext& context);
 SyscallTask SysHostProve(CallContext& context);
+SyscallTask SysHostUrgent(CallContext& context);
 
 // The server itself: control_calls.cc.
 SyscallTask SysQuery(CallContext& context);

@@ -17,6 +17,7 @@
 #include "lwip/tcp.h"
 #include "sp_server/net/net_stack.h"
 #include "sp_server/net/siphash.h"
+#include "sp_server/net/tcp_socket.h"
 
 namespace rump {
 namespace {
@@ -154,8 +155,14 @@ extern "C" err_t RumpLwipTcpInput(tcp_pcb* pcb, tcp_hdr* header, u16_t options_l
     constexpr u32_t kFar = u32_t{1} << 30;
     const u32_t ahead = header->seqno - pcb->rcv_nxt;
     if (ahead > kFar && ahead < 0 - kFar) return ERR_VAL;
+    if ((flags & TCP_URG) != 0) rump::TcpSocket::OnUrgent(pcb, header);
   }
   return ERR_OK;
+}
+
+extern "C" u32_t* RumpLwipTcpOutput(tcp_hdr* header, const tcp_pcb* pcb, u32_t* options) {
+  if (pcb != nullptr) rump::TcpSocket::MarkUrgent(pcb, header);
+  return options;
 }
 
 extern "C" netif* RumpLwipRoute4(const ip4_addr_t*, const ip4_addr_t* dest) {

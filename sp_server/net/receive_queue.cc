@@ -60,13 +60,18 @@ size_t ReceiveQueue::Peek(std::span<iovec> iov) const {
   return n;
 }
 
-size_t ReceiveQueue::Copy(std::span<std::byte> out) const {
-  size_t used = head_used_;
+size_t ReceiveQueue::Copy(std::span<std::byte> out, size_t skipped) const {
+  size_t used = head_used_ + skipped;
   size_t copied = 0;
-  for (auto part = parts_.begin(); part != parts_.end() && copied < out.size(); ++part, used = 0) {
+  for (auto part = parts_.begin(); part != parts_.end() && copied < out.size(); ++part) {
+    if (used >= (*part)->len) {
+      used -= (*part)->len;
+      continue;
+    }
     const size_t n = std::min<size_t>((*part)->len - used, out.size() - copied);
     memcpy(out.data() + copied, static_cast<std::byte*>((*part)->payload) + used, n);
     copied += n;
+    used = 0;
   }
   return copied;
 }

@@ -25,8 +25,9 @@ class ReceiveQueue {
   void Append(pbuf* packet);
   // Fills `iov` with the bytes in order; returns how many entries.
   size_t Peek(std::span<iovec> iov) const;
-  // Copies the first bytes to `out` without taking them; returns how many.
-  size_t Copy(std::span<std::byte> out) const;
+  // Copies the first bytes behind `skipped`, at most size(), to `out` without taking them; returns
+  // how many.
+  size_t Copy(std::span<std::byte> out, size_t skipped) const;
   // Drops the first `bytes`, at most size().
   void Consume(size_t bytes);
   void Clear();

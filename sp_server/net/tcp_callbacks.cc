@@ -17,8 +17,8 @@ err_t TcpSocket::OnConnected(void* arg, tcp_pcb* pcb, err_t) {
   tcp_poll(pcb, nullptr, 0);
   self->StartWindow(pcb);
   self->state_ = State::kConnected;
-  self->small_end_ = pcb->lastack;
-  self->waiters().Notify(self->Poll());
+  self->BeginStream();
+  self->waiters().Notify(self->Poll() & kEverything);
   return ERR_OK;
 }
 
@@ -37,19 +37,61 @@ err_t TcpSocket::OnReceived(void* arg, tcp_pcb* pcb, pbuf* packet, err_t) {
   auto* self = static_cast<TcpSocket*>(arg);
   if (packet == nullptr) {
     self->shutdown_ |= kShutRead;
-    self->waiters().Notify(self->Poll());
+    self->waiters().Notify(self->Poll() & kEverything);
     return ERR_OK;
   }
   // The sender has no more for now: an answer may wait for the acknowledgement (Nagle), so it must
   // not wait for lwIP's timer.
   if ((packet->flags & PBUF_FLAG_PUSH) != 0) tcp_ack_now(pcb);
+  const bool urgent_before = self->UrgentArrived();
   self->received_.Append(packet);
-  self->waiters().Notify(kReadable);
+  const bool urgent = self->urgent_ == Urgent::kAnnounced && self->UrgentArrived();
+  self->waiters().Notify(urgent && !urgent_before ? kReadable | POLLPRI : kReadable);
   return ERR_OK;
 }
 
-err_t TcpSocket::OnSent(void* arg, tcp_pcb*, u16_t) {
+// The connection stands, and has received nothing.
+void TcpSocket::BeginStream() {
+  small_end_ = pcb_->lastack;
+  read_seq_ = pcb_->rcv_nxt;
+  urgent_ = Urgent::kNone;
+}
+
+void TcpSocket::OnUrgent(tcp_pcb* pcb, const tcp_hdr* header) {
+  if (pcb->state < ESTABLISHED || (TCPH_FLAGS(header) & (TCP_SYN | TCP_RST)) != 0) return;
+  auto* self = static_cast<TcpSocket*>(tcp_ext_arg_get(pcb, kSocketSlot));
+  if (self == nullptr || (self->shutdown_ & kShutRead) != 0) return;
+  if (TCP_SEQ_GT(header->seqno, pcb->rcv_nxt + pcb->rcv_wnd)) return;
+  // As all systems, not as RFC 1122: the pointer is to the byte behind the urgent one.
+  const uint32_t pointer = lwip_ntohs(header->urgp);
+  const uint32_t mark = header->seqno + (pointer == 0 ? 0 : pointer - 1);
+  if (TCP_SEQ_LT(mark, pcb->rcv_nxt)) return;
+  if (self->urgent_ != Urgent::kNone && TCP_SEQ_LEQ(mark, self->mark_)) return;
+  self->urgent_ = Urgent::kAnnounced;
+  self->mark_ = mark;
+  // The byte may be far behind what there is room for, and is told of in any case.
+  self->waiters().Notify(POLLPRI);
+}
+
+void TcpSocket::MarkUrgent(const tcp_pcb* pcb, tcp_hdr* header) {
+  const auto sent = reinterpret_cast<uintptr_t>(tcp_ext_arg_get(pcb, kUrgentSlot));
+  if (sent == 0) return;
+  const uint32_t ahead = static_cast<uint32_t>(sent) - lwip_ntohl(header->seqno);
+  const bool urgent = ahead > 0 && ahead <= UINT16_MAX;
+  header->urgp = lwip_htons(urgent ? static_cast<u16_t>(ahead) : 0);
+  if (urgent) {
+    TCPH_SET_FLAG(header, TCP_URG);
+  } else {
+    TCPH_UNSET_FLAG(header, TCP_URG);
+  }
+}
+
+err_t TcpSocket::OnSent(void* arg, tcp_pcb* pcb, u16_t) {
   auto* self = static_cast<TcpSocket*>(arg);
+  const auto urgent = reinterpret_cast<uintptr_t>(tcp_ext_arg_get(pcb, kUrgentSlot));
+  if (urgent != 0 && TCP_SEQ_GEQ(pcb->lastack, static_cast<uint32_t>(urgent))) {
+    tcp_ext_arg_set(pcb, kUrgentSlot, nullptr);
+  }
   if (!self->waiters().empty() && (self->Poll() & POLLOUT) != 0) self->waiters().Notify(kWritable);
   return ERR_OK;
 }

@@ -34,7 +34,6 @@ size_t TcpSocket::SendSpace() const {
 }
 
 Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddress*, int flags) {
-  if ((flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
   if (error_ != 0) return Errno(std::exchange(error_, 0));
   if (state_ == State::kConnecting) return Errno(EAGAIN);
   if (state_ != State::kConnected || pcb_ == nullptr || (shutdown_ & kShutWrite) != 0) {
@@ -43,6 +42,8 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
   if (data.empty()) return size_t{0};
   const size_t space = SendSpace();
   if (space == 0) return Errno(EAGAIN);
+  // Bytes that are left say themselves whether they end in an urgent one.
+  const bool urgent = (flags & MSG_OOB) != 0 && data.size() <= space;
   data = data.first(std::min(data.size(), space));
   const bool more = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
   size_t sent = 0;
@@ -58,7 +59,11 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
     sent += n;
   }
   if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
-  if (HoldsBack(more)) return sent;
+  if (urgent && sent == data.size()) {
+    tcp_ext_arg_set(pcb_, kUrgentSlot, reinterpret_cast<void*>(kUrgentSent | pcb_->snd_lbb));
+  } else if (HoldsBack(more)) {
+    return sent;
+  }
   if (sent % pcb_->mss != 0) small_end_ = pcb_->snd_lbb;
   tcp_output(pcb_);
   return sent;
@@ -78,9 +83,14 @@ bool TcpSocket::HoldsBack(bool more) const {
 }
 
 Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {
-  if ((flags & MSG_OOB) != 0) return Errno(EINVAL);
   if ((flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
-  if (received_.empty()) {
+  const bool peek = (flags & MSG_PEEK) != 0;
+  if ((flags & MSG_OOB) != 0 && state_ != State::kListening) return ReceiveUrgent(buffer, flags);
+  if (SkipsFirst() && !peek) ConsumeReceived(1);
+  const size_t skipped = SkipsFirst() ? 1 : 0;
+  size_t available = received_.size() - skipped;
+  if (UrgentArrived() && !AtMark()) available = BytesToMark();
+  if (available == 0) {
     if (state_ == State::kListening) return Errno(ENOTCONN);
     if (error_ != 0) return Errno(std::exchange(error_, 0));
     if ((shutdown_ & kShutRead) != 0) return Received{};
@@ -91,15 +101,49 @@ Result<Received> TcpSocket::Receive(std::span<std::byte> buffer, int flags) {
   Received result;
   if ((flags & MSG_TRUNC) != 0) {
     // On TCP: take the bytes and throw them away.
-    result.length = std::min(buffer.size(), received_.size());
+    result.length = std::min(buffer.size(), available);
   } else {
-    result.length = result.copied = received_.Copy(buffer);
+    result.length = result.copied =
+        received_.Copy(buffer.first(std::min(buffer.size(), available)), skipped);
   }
-  if ((flags & MSG_PEEK) == 0) ConsumeReceived(result.length);
+  if (!peek) ConsumeReceived(result.length);
+  result.at_mark = AtMark();
   return result;
 }
 
+Result<Received> TcpSocket::ReceiveUrgent(std::span<std::byte> buffer, int flags) {
+  if (UrgentInline() || urgent_ != Urgent::kAnnounced) return Errno(EINVAL);
+  if (!UrgentArrived()) {
+    if ((shutdown_ & kShutRead) != 0) return Received{};
+    return Errno(EAGAIN);
+  }
+  Received result;
+  result.flags = MSG_OOB;
+  result.length = std::min<size_t>(buffer.size(), 1);
+  if ((flags & MSG_TRUNC) == 0) {
+    result.copied = received_.Copy(buffer.first(result.length), BytesToMark());
+  }
+  if ((flags & MSG_PEEK) == 0) urgent_ = Urgent::kTaken;
+  return result;
+}
+
+size_t TcpSocket::PeekReceived(std::span<iovec> iov) const {
+  const size_t count = received_.Peek(iov);
+  if (!UrgentArrived()) return count;
+  size_t left = AtMark() ? 1 : BytesToMark();
+  for (size_t i = 0; i < count; ++i) {
+    if (iov[i].iov_len >= left) {
+      iov[i].iov_len = left;
+      return i + 1;
+    }
+    left -= iov[i].iov_len;
+  }
+  return count;
+}
+
 void TcpSocket::ConsumeReceived(size_t bytes) {
+  if (urgent_ != Urgent::kNone && bytes > BytesToMark()) urgent_ = Urgent::kNone;
+  read_seq_ += static_cast<uint32_t>(bytes);
   received_.Consume(bytes);
   if (pcb_ != nullptr && pcb_->state != TIME_WAIT) OpenWindow();
 }
@@ -144,7 +188,8 @@ uint32_t TcpSocket::Poll() const {
   if ((shutdown_ & kShutBoth) == kShutBoth || state_ == State::kClosed) mask |= POLLHUP;
   if ((shutdown_ & kShutRead) != 0) mask |= kReadable | POLLRDHUP;
   if (state_ == State::kConnecting) return mask;
-  if (!received_.empty()) mask |= kReadable;
+  if (received_.size() > (SkipsFirst() ? 1 : 0)) mask |= kReadable;
+  if (urgent_ == Urgent::kAnnounced && UrgentArrived()) mask |= POLLPRI;
   // Writable also when a write would fail at once, and from a third of the buffer free on.
   if (state_ != State::kConnected || (shutdown_ & kShutWrite) != 0 ||
       SendSpace() >= (SendLimit() + 2) / 3) {

@@ -172,13 +172,15 @@ Errno TcpSocket::Ioctl(uint64_t request, std::span<std::byte> arg) {
   switch (request) {
     case FIONREAD:
       if (state_ == State::kListening) return Errno(EINVAL);
-      value = static_cast<int>(received_.size());
+      value =
+          static_cast<int>(UrgentArrived() && !UrgentInline() ? BytesToMark() : received_.size());
       break;
     case TIOCOUTQ:
       if (state_ == State::kListening) return Errno(EINVAL);
       if (pcb_ != nullptr) value = static_cast<int>(TCP_SND_BUF - pcb_->snd_buf);
       break;
     case SIOCATMARK:
+      value = AtMark() ? 1 : 0;
       break;
     default:
       return InterfaceIoctl(domain(), request, arg);

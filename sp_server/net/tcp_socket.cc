@@ -27,10 +27,10 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
       port_use_(static_cast<PortUse*>(tcp_ext_arg_get(pcb, kPortSlot))),
       remote_{pcb->remote_ip, pcb->remote_port} {
   port_use_->Ref();
-  small_end_ = pcb->lastack;
   // The peer's acknowledgement, which follows, says what its buffer is; its SYN could not.
   pcb->snd_wnd_max = 0;
   Attach(pcb);
+  BeginStream();
 }
 
 TcpSocket::~TcpSocket() {
@@ -100,6 +100,7 @@ void TcpSocket::Close(bool reset) {
   }
   const bool unread = !received_.empty();
   received_.Clear();
+  urgent_ = Urgent::kNone;
   tcp_pcb* pcb = Detach();
   state_ = State::kClosed;
   if (pcb == nullptr) return;
@@ -374,7 +375,7 @@ Errno TcpSocket::Shutdown(int how) {
     }
   }
   shutdown_ |= directions;
-  waiters().Notify(Poll());
+  waiters().Notify(Poll() & kEverything);
   return kOk;
 }
 

@@ -16,6 +16,8 @@
 #include "sp_server/net/port_table.h"
 #include "sp_server/net/receive_queue.h"
 
+struct tcp_hdr;
+
 namespace rump {
 
 // As tcp(7) and socket(7) say. Destroying the socket closes it: what was sent is still delivered,
@@ -47,7 +49,8 @@ class TcpSocket final : public StreamSocket {
   // Also takes note of a connect's outcome, which Connect then does not report again.
   Errno TakeError() override;
 
-  size_t PeekReceived(std::span<iovec> iov) const override { return received_.Peek(iov); }
+  size_t PeekReceived(std::span<iovec> iov) const override;
+  bool AtMark() const override { return urgent_ != Urgent::kNone && mark_ == read_seq_; }
   void ConsumeReceived(size_t bytes) override;
   bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
   size_t SendSpace() const override;
@@ -60,6 +63,11 @@ class TcpSocket final : public StreamSocket {
   void StayInStack() override;
   void LeaveStack() override;
 
+  // For lwIP's hooks, since it has no urgent data: a segment with URG has come, in host order but
+  // for urgp; a segment is about to be sent, in network order.
+  static void OnUrgent(tcp_pcb* pcb, const tcp_hdr* header);
+  static void MarkUrgent(const tcp_pcb* pcb, tcp_hdr* header);
+
  private:
   enum class State {
     kClosed,  // fresh, bound, or over
@@ -67,6 +75,9 @@ class TcpSocket final : public StreamSocket {
     kConnecting,
     kConnected,  // also while either side is shut down
   };
+  // What is known of the last urgent byte, until it has been read past: nothing, where it is, or
+  // that it has been taken by itself.
+  enum class Urgent : uint8_t { kNone, kAnnounced, kTaken };
   // Directions that are shut down, by us or by the peer.
   static constexpr uint8_t kShutRead = 1;
   static constexpr uint8_t kShutWrite = 2;
@@ -90,9 +101,12 @@ class TcpSocket final : public StreamSocket {
   // ticks: 1 s for the first, doubled with each.
   static s16_t SynTimeout(uint8_t retransmits);
 
-  // Argument slots of lwIP's connections: the PortUse that it holds, and its socket.
+  // Argument slots of lwIP's connections: the PortUse that it holds, its socket, and the sequence
+  // number behind the last urgent byte sent, below kUrgentSent, until it is acknowledged.
   static constexpr u8_t kPortSlot = 0;
   static constexpr u8_t kSocketSlot = 1;
+  static constexpr u8_t kUrgentSlot = 2;
+  static constexpr uintptr_t kUrgentSent = uintptr_t{1} << 32;
   static const tcp_ext_arg_callbacks kPortCallbacks;
   static const tcp_ext_arg_callbacks kSocketCallbacks;
 
@@ -125,6 +139,16 @@ class TcpSocket final : public StreamSocket {
   void OpenWindow();
   // Whether what is queued shall wait for more, by the cork or by Nagle.
   bool HoldsBack(bool more) const;
+  void BeginStream();
+  // How many bytes are to be read before the urgent one.
+  size_t BytesToMark() const { return mark_ - read_seq_; }
+  bool UrgentArrived() const {
+    return urgent_ != Urgent::kNone && BytesToMark() < received_.size();
+  }
+  bool UrgentInline() const { return options_.Flag(SOL_SOCKET, SO_OOBINLINE); }
+  // Whether reading skips the first byte.
+  bool SkipsFirst() const { return AtMark() && UrgentArrived() && !UrgentInline(); }
+  Result<Received> ReceiveUrgent(std::span<std::byte> buffer, int flags);
   uint8_t LinuxState() const;
   InetAddress Local() const;
 
@@ -142,6 +166,9 @@ class TcpSocket final : public StreamSocket {
   uint32_t small_end_ = 0;   // sequence number behind the last segment that was not full
   InetAddress remote_;
   ReceiveQueue received_;
+  uint32_t read_seq_ = 0;  // sequence number of the next byte to read
+  uint32_t mark_ = 0;      // of the urgent byte
+  Urgent urgent_ = Urgent::kNone;
   std::deque<std::shared_ptr<TcpSocket>> accepted_;
   int backlog_ = 0;
   int accept_debt_ = 0;

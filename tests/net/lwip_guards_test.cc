@@ -78,6 +78,14 @@ class LwipGuardsTest : public NetTest {
          options, data);
     Settle();
   }
+  // Gives `pcb` the header of a segment with URG, which begins at `sequence`.
+  static err_t InjectUrgent(tcp_pcb* pcb, u32_t sequence, u16_t pointer) {
+    tcp_hdr header = {};
+    header.seqno = sequence;
+    header.urgp = lwip_htons(pointer);
+    TCPH_HDRLEN_FLAGS_SET(&header, TCP_HLEN / 4, TCP_ACK | TCP_URG);
+    return RumpLwipTcpInput(pcb, &header, 0, 0, nullptr, nullptr);
+  }
 };
 
 TEST_F(LwipGuardsTest, SegmentsFarOutsideTheWindowAreDropped) {
@@ -91,6 +99,70 @@ TEST_F(LwipGuardsTest, SegmentsFarOutsideTheWindowAreDropped) {
   EXPECT_EQ(*SendText(*pair.client, "alive"), 5u);
   Settle();
   EXPECT_EQ(ReceiveText(*pair.server), "alive");
+}
+
+TEST_F(LwipGuardsTest, UrgentDataHasItsBitAndPointer) {
+  Pair pair = ConnectedPair();
+  tcp_pcb* pcb = PcbOf(*pair.client);
+  EXPECT_EQ(*SendText(*pair.client, "abc!", MSG_OOB), 4u);
+  ASSERT_NE(pcb->unacked, nullptr);
+  EXPECT_NE(TCPH_FLAGS(pcb->unacked->tcphdr) & TCP_URG, 0);
+  EXPECT_EQ(lwip_ntohs(pcb->unacked->tcphdr->urgp), 4);
+  Settle();
+  ASSERT_EQ(pcb->unacked, nullptr);
+  EXPECT_EQ(*SendText(*pair.client, "de"), 2u);
+  ASSERT_NE(pcb->unacked, nullptr);
+  EXPECT_EQ(TCPH_FLAGS(pcb->unacked->tcphdr) & TCP_URG, 0);
+  EXPECT_EQ(pcb->unacked->tcphdr->urgp, 0);
+}
+
+TEST_F(LwipGuardsTest, UrgentByteIsAnnouncedBeforeItComes) {
+  Pair pair = ConnectedPair();
+  tcp_pcb* pcb = PcbOf(*pair.server);
+  EXPECT_EQ(ReceiveText(*pair.server, 1, MSG_OOB), ErrorText(EINVAL));
+  EXPECT_EQ(InjectUrgent(pcb, pcb->rcv_nxt, 4), ERR_OK);
+  EXPECT_EQ(*SendText(*pair.client, "ab"), 2u);
+  Settle();
+  EXPECT_EQ(pair.server->Poll() & POLLPRI, 0u);
+  EXPECT_EQ(ReceiveText(*pair.server, 1, MSG_OOB), ErrorText(EAGAIN));
+  EXPECT_EQ(ReceiveText(*pair.server), "ab");
+  EXPECT_EQ(*SendText(*pair.client, "c!d"), 3u);
+  Settle();
+  EXPECT_NE(pair.server->Poll() & POLLPRI, 0u);
+  EXPECT_EQ(ReceiveText(*pair.server, 1, MSG_OOB), "!");
+  EXPECT_EQ(ReceiveText(*pair.server), "c");
+  EXPECT_EQ(ReceiveText(*pair.server), "d");
+}
+
+TEST_F(LwipGuardsTest, UrgentPointersOfAnyKindAreHarmless) {
+  Pair pair = ConnectedPair();
+  tcp_pcb* pcb = PcbOf(*pair.server);
+  std::mt19937 random(1);
+  std::string got;
+  size_t sent = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string data(random() % 4, 'x');
+    const u32_t behind = random() % 3 == 0 ? random() % 100'000 - 50'000 : 0;
+    const auto pointer = static_cast<u16_t>(random() % 2 == 0 ? random() % 8 : random());
+    (void)InjectUrgent(pcb, pcb->rcv_nxt + behind, pointer);
+    if (!data.empty()) sent += *SendText(*pair.client, data);
+    Settle();
+    if (random() % 2 != 0) {
+      const std::string byte = ReceiveText(*pair.server, 1, MSG_OOB);
+      EXPECT_TRUE(byte == "x" || byte == ErrorText(EINVAL) || byte == ErrorText(EAGAIN)) << byte;
+    }
+    if (i % 100 == 0) {
+      EXPECT_EQ(SetInt(*pair.server, SOL_SOCKET, SO_OOBINLINE, i / 100 % 2), kOk);
+    }
+    const int flags = random() % 4 == 0 ? MSG_PEEK : 0;
+    const std::string part = ReceiveText(*pair.server, random() % 8 + 1, flags);
+    if (flags == 0 && part != ErrorText(EAGAIN)) got += part;
+    iovec iov[4];
+    const size_t count = pair.server_stream()->PeekReceived(iov);
+    for (size_t j = 0; j < count; ++j) EXPECT_GT(iov[j].iov_len, 0u);
+  }
+  EXPECT_LE(got.size(), sent);
+  EXPECT_EQ(got.find_first_not_of('x'), std::string::npos);
 }
 
 TEST_F(LwipGuardsTest, MssOptionsCountOnlyInSyns) {

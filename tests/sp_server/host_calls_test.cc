@@ -126,14 +126,31 @@ TEST_F(HostCallsTest, NameIsNotARight) {
   const HostSocketEnds socket = NewSocket(client_);
   RawClient thief(server_.path());
   ASSERT_TRUE(thief.Guest("thief"));
-  constexpr uint32_t kCalls[] = {SYS_bind,       SYS_listen,        SYS_accept4,
-                                 SYS_shutdown,   SYS_getsockname,   SYS_getpeername,
-                                 SYS_getsockopt, SYS_setsockopt,    SYS_ioctl,
-                                 SYS_read,       SYS_write,         SYS_recvfrom,
-                                 SYS_recvmsg,    SYS_sendto,        SYS_sendmsg,
-                                 SYS_fcntl,      SYS_dup,           SYS_dup2,
-                                 SYS_close,      kSysHostConnect,   kSysHostConnectAbandon,
-                                 kSysHostProve,  kSysHostSendBuffer, kSysHostConnectFill};
+  constexpr uint32_t kCalls[] = {SYS_bind,
+                                 SYS_listen,
+                                 SYS_accept4,
+                                 SYS_shutdown,
+                                 SYS_getsockname,
+                                 SYS_getpeername,
+                                 SYS_getsockopt,
+                                 SYS_setsockopt,
+                                 SYS_ioctl,
+                                 SYS_read,
+                                 SYS_write,
+                                 SYS_recvfrom,
+                                 SYS_recvmsg,
+                                 SYS_sendto,
+                                 SYS_sendmsg,
+                                 SYS_fcntl,
+                                 SYS_dup,
+                                 SYS_dup2,
+                                 SYS_close,
+                                 kSysHostConnect,
+                                 kSysHostConnectAbandon,
+                                 kSysHostProve,
+                                 kSysHostSendBuffer,
+                                 kSysHostConnectFill,
+                                 kSysHostUrgent};
   for (const uint32_t call : kCalls) {
     std::string memory = Address(1) + std::string(100, '\0');
     EXPECT_EQ(thief.Finish(thief.SendCall(call, {socket.object, 0, 16, 0, 0, 0}), &memory).error,

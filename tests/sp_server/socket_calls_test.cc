@@ -1,16 +1,22 @@
 // Socket calls on descriptors of the server's own table, from clients that ask for odd things.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <string>
 #include <string_view>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/sp_server/raw_client.h"
 #include "tests/sp_server/server_thread.h"
+#include "tests/sp_server/test_program.h"
 
 namespace rump {
 namespace {
@@ -96,6 +102,73 @@ TEST_F(SocketCallsTest, ErrorQueueIsEmptyAndNeverWaits) {
     EXPECT_EQ(client_.CallResult(SYS_recvfrom, {fd, 8, 8, MSG_ERRQUEUE, 0, 0}).error, EAGAIN);
   }
   EXPECT_TRUE(RawClient(server_.path()).Guest()) << "the server still runs";
+}
+
+// What a program of the server's own kernel sees; the rules are those of
+// tests/behavior/urgent_test.
+TEST_F(SocketCallsTest, UrgentData) {
+  TestProgram program(server_.path());
+  constexpr uint64_t kData = 4096;
+  const auto [client, server] = Connected(program.client());
+  const auto receive = [&, fd = server](int flags) {
+    const int64_t n = program.Call(SYS_recvfrom, fd, kData, 64, flags, 0, 0);
+    return n < 0 ? "errno " + std::to_string(-n) : program.Text(kData, static_cast<size_t>(n));
+  };
+  const auto at_mark = [&, fd = server] {
+    EXPECT_EQ(program.Call(SYS_ioctl, fd, SIOCATMARK, kData), 0);
+    return program.Get<int>(kData) != 0;
+  };
+  const auto queued = [&, fd = server] {
+    EXPECT_EQ(program.Call(SYS_ioctl, fd, FIONREAD, kData), 0);
+    return program.Get<int>(kData);
+  };
+  const auto ready = [&, fd = server] {
+    program.Put(kData, pollfd{.fd = static_cast<int>(fd), .events = POLLIN | POLLPRI});
+    EXPECT_GE(program.Call(SYS_poll, kData, 1, 0), 0);
+    return program.Get<pollfd>(kData).revents;
+  };
+  const auto send = [&, fd = client](std::string_view text, int flags) {
+    program.PutText(kData, text);
+    EXPECT_EQ(program.Call(SYS_sendto, fd, kData, text.size(), flags, 0, 0),
+              static_cast<int64_t>(text.size()));
+  };
+  const std::string none = "errno " + std::to_string(EINVAL);
+  const std::string later = "errno " + std::to_string(EAGAIN);
+  EXPECT_EQ(program.Call(SYS_fcntl, server, F_SETOWN, program.Call(SYS_getpid)), 0);
+  EXPECT_EQ(receive(MSG_OOB), none);
+
+  send("ab!", MSG_OOB);
+  program.Call(SYS_getpid);
+  EXPECT_THAT(program.raised(), testing::ElementsAre(SIGURG));
+  send("cd", 0);
+  EXPECT_EQ(ready(), POLLIN | POLLPRI);
+  EXPECT_EQ(queued(), 2);
+  EXPECT_EQ(receive(MSG_WAITALL), "ab");
+  EXPECT_TRUE(at_mark());
+  EXPECT_EQ(queued(), 0);
+  EXPECT_EQ(receive(MSG_PEEK), "cd");
+  EXPECT_EQ(receive(MSG_OOB | MSG_PEEK), "!");
+  EXPECT_EQ(receive(MSG_OOB), "!");
+  EXPECT_EQ(receive(MSG_OOB), none);
+  EXPECT_EQ(receive(0), "cd");
+  EXPECT_FALSE(at_mark());
+
+  send("!", MSG_OOB);
+  EXPECT_EQ(ready(), POLLPRI) << "nothing to read but the urgent byte";
+  EXPECT_EQ(receive(MSG_DONTWAIT), later) << "which is skipped";
+  EXPECT_EQ(receive(MSG_OOB), none);
+
+  program.Put(kData, 1);
+  EXPECT_EQ(program.Call(SYS_setsockopt, server, SOL_SOCKET, SO_OOBINLINE, kData, sizeof(int)), 0);
+  const std::string half(100'000, 'h');
+  send(half + half + "!", MSG_OOB);
+  send("e", 0);
+  EXPECT_EQ(receive(MSG_OOB), none);
+  std::string got;
+  while (!at_mark()) got += receive(0);
+  EXPECT_EQ(got, half + half) << "the last of all is the urgent byte";
+  EXPECT_EQ(ready(), POLLIN | POLLPRI);
+  EXPECT_EQ(receive(0), "!e");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,20 +21,30 @@ class FakeStream final : public StreamSocket {
   explicit FakeStream(std::string received)
       : StreamSocket(AF_INET, SOCK_STREAM, 0, 0), received_(std::move(received)) {}
 
+  // Urgent bytes stand in brackets, here and in what it has received.
   const std::string& sent() const { return sent_; }
+  void Deliver(const std::string& text) { received_ += text; }
 
   size_t PeekReceived(std::span<iovec> iov) const override {
     if (received_.empty()) return 0;
-    iov[0] = {const_cast<char*>(received_.data()), received_.size()};
+    if (AtMark()) {
+      iov[0] = {const_cast<char*>(received_.data()) + 1, 1};
+    } else {
+      iov[0] = {const_cast<char*>(received_.data()),
+                std::min(received_.find('['), received_.size())};
+    }
     return 1;
   }
-  void ConsumeReceived(size_t bytes) override { received_.erase(0, bytes); }
+  bool AtMark() const override { return received_.starts_with('['); }
+  void ConsumeReceived(size_t bytes) override { received_.erase(0, AtMark() ? 3 : bytes); }
   bool receive_eof() const override { return false; }
-  size_t SendSpace() const override { return 4096; }
+  size_t SendSpace() const override { return space_; }
+  void set_space(size_t space) { space_ = space; }
   Errno pending_error() const override { return kOk; }
   void Abort() override {}
-  Result<size_t> Send(std::span<const std::byte> data, const SocketAddress*, int) override {
-    sent_.append(reinterpret_cast<const char*>(data.data()), data.size());
+  Result<size_t> Send(std::span<const std::byte> data, const SocketAddress*, int flags) override {
+    const std::string text(reinterpret_cast<const char*>(data.data()), data.size());
+    sent_ += (flags & MSG_OOB) != 0 ? "[" + text + "]" : text;
     return data.size();
   }
 
@@ -53,6 +64,7 @@ class FakeStream final : public StreamSocket {
  private:
   std::string received_;
   std::string sent_;
+  size_t space_ = 4096;
 };
 
 TEST(StreamPump, ErrorThatIsNobodysIsTriedAgain) {
@@ -154,6 +166,62 @@ TEST_F(StreamPumpPair, AProgramThatLeavesBytesUnreadResets) {
   c_.reset();
   pump_.HostReadable(/*ended=*/true);
   EXPECT_EQ(Run(), StreamPump::Outcome::kHostGone);
+}
+
+TEST_F(StreamPumpPair, UrgentBytesKeepTheirPlace) {
+  pump_.ExpectUrgent(s_.get());
+  std::string all;
+  // Whatever the pump has room for at a time, and however many bytes there are between.
+  for (size_t space = 1; space < 8; ++space) {
+    for (size_t before = 0; before < 9; ++before) {
+      for (size_t behind = 0; behind < 3; ++behind) {
+        stream_.set_space(space);
+        const std::string head(before, 'a'), tail(behind, 'b');
+        if (before > 0) Send(head);
+        ASSERT_EQ(send(c_.get(), "!", 1, MSG_OOB), 1);
+        if (behind > 0) Send(tail);
+        pump_.HostReadable(/*ended=*/false);
+        EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+        all += head + "[!]" + tail;
+        ASSERT_EQ(stream_.sent(), all);
+      }
+    }
+  }
+  Send("words");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), all + "words");
+}
+
+TEST_F(StreamPumpPair, KeptUrgentByteIsKeptLikeOthers) {
+  pump_.ExpectUrgent(s_.get());
+  ASSERT_EQ(send(c_.get(), "!", 1, MSG_OOB), 1);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "[!]");
+  s_.reset();
+  char byte;
+  EXPECT_EQ(recv(c_.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
+TEST_F(StreamPumpPair, UrgentByteBeforeTheEnd) {
+  pump_.ExpectUrgent(s_.get());
+  ASSERT_EQ(send(c_.get(), "ab!", 3, MSG_OOB), 3);
+  c_.reset();
+  pump_.HostReadable(/*ended=*/true);
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "ab[!]");
+  EXPECT_TRUE(pump_.host_eof());
+}
+
+TEST_F(StreamPumpPair, UrgentBytesFromTheStream) {
+  stream_.Deliver("ab[!]cd");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  char buffer[8];
+  EXPECT_EQ(recv(c_.get(), buffer, 1, MSG_OOB), 1);
+  EXPECT_EQ(buffer[0], '!');
+  EXPECT_EQ(recv(c_.get(), buffer, sizeof buffer, 0), 2);
+  EXPECT_EQ(recv(c_.get(), buffer, sizeof buffer, 0), 2);
+  EXPECT_EQ(std::string(buffer, 2), "cd");
 }
 
 TEST_F(StreamPumpPair, UrgentDataDoesNoHarm) {

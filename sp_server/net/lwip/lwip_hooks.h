@@ -20,6 +20,9 @@ u32_t RumpLwipInitialSequence(const ip_addr_t* local_ip, u16_t local_port,
 // ERR_OK if the segment may reach the connection or listener `pcb`. May blank options.
 err_t RumpLwipTcpInput(struct tcp_pcb* pcb, struct tcp_hdr* header, u16_t options_length,
                        u16_t first_part_length, u8_t* second_part, struct pbuf* packet);
+// Completes the header of a segment that is about to be sent. Returns `options`: none are added.
+// `pcb` may be null.
+u32_t* RumpLwipTcpOutput(struct tcp_hdr* header, const struct tcp_pcb* pcb, u32_t* options);
 // The interface for `dest` if that is an address of this host, else nullptr: lwIP decides.
 struct netif* RumpLwipRoute4(const ip4_addr_t* src, const ip4_addr_t* dest);
 struct netif* RumpLwipRoute6(const ip6_addr_t* src, const ip6_addr_t* dest);

@@ -69,7 +69,7 @@
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_TIMESTAMPS 0
 #define LWIP_TCP_KEEPALIVE 1
-#define LWIP_TCP_PCB_NUM_EXT_ARGS 2
+#define LWIP_TCP_PCB_NUM_EXT_ARGS 3
 // Linux's 60 s of TIME_WAIT.
 #define TCP_MSL 30000UL
 #define TCP_FIN_WAIT_TIMEOUT 60000
@@ -88,6 +88,7 @@
 #define LWIP_HOOK_FILENAME "lwip_hooks.h"
 #define LWIP_HOOK_TCP_ISN RumpLwipInitialSequence
 #define LWIP_HOOK_TCP_INPACKET_PCB RumpLwipTcpInput
+#define LWIP_HOOK_TCP_OUT_ADD_TCPOPTS(p, hdr, pcb, opts) RumpLwipTcpOutput(hdr, pcb, opts)
 #define LWIP_HOOK_IP4_ROUTE_SRC RumpLwipRoute4
 #define LWIP_HOOK_IP6_ROUTE RumpLwipRoute6
 #define LWIP_HOOK_IP4_INPUT RumpLwipInput4
