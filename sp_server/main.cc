@@ -134,7 +134,7 @@ int Main(int argc, char** argv) {
   kernel.set_resolver_config(ResolverConfig(arguments.nameservers));
   kernel.objects().set_direct(!arguments.no_direct);
   loop.AddPoller(&stack);
-  RegisterInet(&kernel.families(), &stack);
+  RegisterInet(&kernel.families(), &stack, kernel.datagram_memory());
   kernel.set_on_halt([&loop] { loop.Defer([&loop] { loop.Stop(); }); });
   auto server = std::make_unique<Server>(&loop, &kernel, arguments.server);
   for (const std::string& url : arguments.urls) {

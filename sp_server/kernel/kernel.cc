@@ -91,6 +91,7 @@ BuiltinKernel::BuiltinKernel(EventLoop* loop, std::function<void()> settle,
       limits_(limits),
       fd_entries_(std::make_shared<Budget>(limits.files)),
       memory_(std::make_shared<Budget>(limits.memory_bytes)),
+      datagram_memory_(std::make_shared<Budget>(limits.datagram_bytes, memory_)),
       objects_(loop, std::move(settle), limits.objects),
       call_counts_(AllSyscalls().size() + 1) {
   RegisterUnix(&families_, memory_);

@@ -37,6 +37,8 @@ class BuiltinKernel final : public Kernel {
   HostObjects& objects() { return objects_; }
   // The bytes that processes make the kernel hold.
   const std::shared_ptr<Budget>& memory() const { return memory_; }
+  // Of these, the datagrams of the network.
+  const std::shared_ptr<Budget>& datagram_memory() const { return datagram_memory_; }
   // Lets `process` use the object `id`.
   void AllowObject(Process& process, uint64_t id);
 
@@ -82,6 +84,7 @@ class BuiltinKernel final : public Kernel {
   const KernelLimits limits_;
   const std::shared_ptr<Budget> fd_entries_;
   const std::shared_ptr<Budget> memory_;
+  const std::shared_ptr<Budget> datagram_memory_;
   std::function<void()> on_halt_ = [] {};
   SocketFamilies families_;
   HostObjects objects_;

@@ -15,8 +15,6 @@
 namespace rump {
 namespace {
 
-// What a queued datagram counts beside its bytes.
-constexpr size_t kDatagramCost = 512;
 // The highest port id of those that the system chooses, downwards. Linux's first choice is the
 // process's number, which may be that of another process of the program here.
 constexpr uint32_t kFirstPort = static_cast<uint32_t>(-4097);
@@ -40,10 +38,12 @@ Result<sockaddr_nl> Parse(const SocketAddress& address) {
 
 }  // namespace
 
-NetlinkSocket::NetlinkSocket(std::shared_ptr<NetlinkPorts> ports, int type, int flags)
+NetlinkSocket::NetlinkSocket(std::shared_ptr<NetlinkPorts> ports, int type, int flags,
+                             std::shared_ptr<Budget> memory)
     : Socket(AF_NETLINK, type, NETLINK_ROUTE, flags),
       ports_(std::move(ports)),
-      options_(AF_NETLINK, IPPROTO_UDP) {}
+      options_(AF_NETLINK, IPPROTO_UDP),
+      received_(std::move(memory)) {}
 
 NetlinkSocket::~NetlinkSocket() { ports_->erase(port_); }
 
@@ -90,15 +90,12 @@ Result<SocketAddress> NetlinkSocket::LocalAddress() { return ToSocketAddress(por
 Result<SocketAddress> NetlinkSocket::PeerAddress() { return ToSocketAddress(0, 0); }
 
 bool NetlinkSocket::Queue(std::vector<std::byte> datagram) {
-  const size_t cost = datagram.size() + kDatagramCost;
-  if (received_cost_ + cost > static_cast<size_t>(options_.Int(SOL_SOCKET, SO_RCVBUF))) {
-    error_ = ENOBUFS;
-    waiters().Notify(kReadable | POLLERR);
-    return false;
-  }
-  received_cost_ += cost;
-  received_.push_back(std::move(datagram));
-  return true;
+  const size_t bytes = datagram.size();
+  const auto buffer_size = static_cast<size_t>(options_.Int(SOL_SOCKET, SO_RCVBUF));
+  if (received_.Push(std::move(datagram), bytes, buffer_size)) return true;
+  error_ = ENOBUFS;
+  waiters().Notify(kReadable | POLLERR);
+  return false;
 }
 
 Result<size_t> NetlinkSocket::Send(std::span<const std::byte> data, const SocketAddress* to,
@@ -129,10 +126,7 @@ Result<Received> NetlinkSocket::Receive(std::span<std::byte> buffer, int flags) 
   if (result.copied > 0) memcpy(buffer.data(), datagram.data(), result.copied);
   if (result.copied < result.length) result.flags |= MSG_TRUNC;
   result.from = ToSocketAddress(0, 0);
-  if ((flags & MSG_PEEK) == 0) {
-    received_cost_ -= datagram.size() + kDatagramCost;
-    received_.pop_front();
-  }
+  if ((flags & MSG_PEEK) == 0) received_.Pop();
   return result;
 }
 

@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <deque>
 #include <memory>
 #include <set>
 #include <vector>
 
 #include "sp_server/kernel/socket.h"
+#include "sp_server/net/datagram_queue.h"
 #include "sp_server/net/inet_options.h"
 
 namespace rump {
@@ -19,12 +19,13 @@ namespace rump {
 using NetlinkPorts = std::set<uint32_t>;
 
 // As netlink(7) says. The stack answers at once, so that all there is to receive are answers; it
-// tells nobody of changes. An answer that finds SO_RCVBUF used up is lost, and the next receive
-// fails with ENOBUFS.
+// tells nobody of changes. An answer that finds SO_RCVBUF used up, or what all sockets share, is
+// lost, and the next receive fails with ENOBUFS.
 class NetlinkSocket final : public Socket {
  public:
-  // `type`: SOCK_RAW or SOCK_DGRAM. `flags` as File's.
-  NetlinkSocket(std::shared_ptr<NetlinkPorts> ports, int type, int flags);
+  // `type`: SOCK_RAW or SOCK_DGRAM. `flags` as File's. `memory`: for answers, see DatagramQueue.
+  NetlinkSocket(std::shared_ptr<NetlinkPorts> ports, int type, int flags,
+                std::shared_ptr<Budget> memory);
   ~NetlinkSocket() override;
 
   uint32_t Poll() const override;
@@ -53,8 +54,7 @@ class NetlinkSocket final : public Socket {
   uint32_t port_ = 0;  // 0: none yet
   uint32_t groups_ = 0;
   int error_ = 0;
-  std::deque<std::vector<std::byte>> received_;
-  size_t received_cost_ = 0;
+  DatagramQueue<std::vector<std::byte>> received_;
 };
 
 }  // namespace rump

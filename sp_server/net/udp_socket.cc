@@ -25,8 +25,6 @@ constexpr uint8_t kShutWrite = 2;
 
 constexpr size_t kMaxDatagram4 = 65535 - IP_HLEN - UDP_HLEN;
 constexpr size_t kMaxDatagram6 = 65535 - UDP_HLEN;
-// What a queued datagram counts beside its bytes, about as Linux's.
-constexpr size_t kDatagramCost = 512;
 // Errors that wait for somebody to ask; more are dropped.
 constexpr size_t kMaxErrors = 64;
 
@@ -42,12 +40,14 @@ bool SentBy(const udp_pcb* pcb, const ip_addr_t& local, u16_t local_port,
 
 }  // namespace
 
-UdpSocket::UdpSocket(NetStack* stack, int domain, int protocol, int flags)
+UdpSocket::UdpSocket(NetStack* stack, int domain, int protocol, int flags,
+                     std::shared_ptr<Budget> memory)
     : Socket(domain, SOCK_DGRAM, protocol, flags),
       stack_(stack),
       protocol_(protocol),
       options_(domain, protocol),
-      pcb_(udp_new_ip_type(domain == AF_INET ? IPADDR_TYPE_V4 : IPADDR_TYPE_ANY)) {
+      pcb_(udp_new_ip_type(domain == AF_INET ? IPADDR_TYPE_V4 : IPADDR_TYPE_ANY)),
+      received_(std::move(memory)) {
   if (pcb_ == nullptr) return;
   if (protocol == IPPROTO_UDPLITE) udp_setflags(pcb_, UDP_FLAGS_UDPLITE);
   // Who may share a port is the port table's decision, not lwIP's.
@@ -59,23 +59,23 @@ UdpSocket::~UdpSocket() {
   LeaveGroups();
   if (pcb_ != nullptr) udp_remove(pcb_);
   if (port_use_ != nullptr) port_use_->Unref();
-  for (const Datagram& datagram : received_) pbuf_free(datagram.data);
 }
 
 bool UdpSocket::v6only() const { return options_.Flag(IPPROTO_IPV6, IPV6_V6ONLY); }
 
-void UdpSocket::OnReceived(void* arg, udp_pcb*, pbuf* packet, const ip_addr_t* from, u16_t port) {
+void UdpSocket::OnReceived(void* arg, udp_pcb*, pbuf* received, const ip_addr_t* from, u16_t port) {
   auto* self = static_cast<UdpSocket*>(arg);
   // lwIP looks for the port alone.
   const bool other_protocol = ip_current_header_proto() != self->protocol_;
-  if (other_protocol || !self->Hears(*ip_current_dest_addr()) ||
-      self->received_cost_ > static_cast<size_t>(self->options_.Int(SOL_SOCKET, SO_RCVBUF))) {
-    pbuf_free(packet);
+  Packet packet(received);
+  if (other_protocol || !self->Hears(*ip_current_dest_addr())) return;
+  const size_t bytes = packet->tot_len;
+  const auto buffer_size = static_cast<size_t>(self->options_.Int(SOL_SOCKET, SO_RCVBUF));
+  if (!self->received_.Push(
+          {std::move(packet), {*from, port}, NoteArrival(self->options_, self->pcb_->local_port)},
+          bytes, buffer_size)) {
     return;
   }
-  self->received_cost_ += packet->tot_len + kDatagramCost;
-  self->received_.push_back(
-      {packet, {*from, port}, NoteArrival(self->options_, self->pcb_->local_port)});
   self->waiters().Notify(kReadable);
 }
 
@@ -347,15 +347,11 @@ Result<Received> UdpSocket::Receive(std::span<std::byte> buffer, int flags) {
   Received result;
   result.length = datagram.data->tot_len;
   result.copied = std::min(result.length, buffer.size());
-  pbuf_copy_partial(datagram.data, buffer.data(), static_cast<u16_t>(result.copied), 0);
+  pbuf_copy_partial(datagram.data.get(), buffer.data(), static_cast<u16_t>(result.copied), 0);
   result.from = ToSocketAddress(domain(), datagram.from);
   if (result.copied < result.length) result.flags |= MSG_TRUNC;
   result.control = DescribeArrival(options_, domain(), datagram.arrival);
-  if ((flags & MSG_PEEK) == 0) {
-    received_cost_ -= datagram.data->tot_len + kDatagramCost;
-    pbuf_free(datagram.data);
-    received_.pop_front();
-  }
+  if ((flags & MSG_PEEK) == 0) received_.Pop();
   return result;
 }
 

@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 #include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "lwip/udp.h"
 #include "sp_server/kernel/socket.h"
 #include "sp_server/net/datagram_control.h"
+#include "sp_server/net/datagram_queue.h"
 #include "sp_server/net/inet_address.h"
 #include "sp_server/net/inet_options.h"
 #include "sp_server/net/net_stack.h"
@@ -19,12 +21,13 @@
 
 namespace rump {
 
-// As udp(7) and socket(7) say. A datagram that finds SO_RCVBUF used up is dropped.
+// As udp(7) and socket(7) say. A datagram that finds SO_RCVBUF used up, or what all sockets share,
+// is dropped.
 class UdpSocket final : public Socket {
  public:
   // `domain`: AF_INET or AF_INET6. `protocol`: IPPROTO_UDP or IPPROTO_UDPLITE, which share their
-  // ports. `flags` as File's.
-  UdpSocket(NetStack* stack, int domain, int protocol, int flags);
+  // ports. `flags` as File's. `memory`: for what is received, see DatagramQueue.
+  UdpSocket(NetStack* stack, int domain, int protocol, int flags, std::shared_ptr<Budget> memory);
   ~UdpSocket() override;
   // False if there was no memory; the socket is then of no use.
   bool valid() const { return pcb_ != nullptr; }
@@ -52,8 +55,12 @@ class UdpSocket final : public Socket {
   static void OnIcmpError(const pbuf* packet, u16_t ip_header_length, bool v6);
 
  private:
+  struct FreePacket {
+    void operator()(pbuf* packet) const { pbuf_free(packet); }
+  };
+  using Packet = std::unique_ptr<pbuf, FreePacket>;
   struct Datagram {
-    pbuf* data;
+    Packet data;
     InetAddress from;
     Arrival arrival;
   };
@@ -97,8 +104,7 @@ class UdpSocket final : public Socket {
   bool explicit_port_ = false;
   uint8_t shutdown_ = 0;
   int error_ = 0;
-  std::deque<Datagram> received_;
-  size_t received_cost_ = 0;
+  DatagramQueue<Datagram> received_;
   std::deque<DatagramError> errors_;  // MSG_ERRQUEUE
   struct Membership {
     ip_addr_t group;

@@ -63,7 +63,7 @@ class Input {
 struct Host {
   Host() : kernel(&loop, [this] { stack.Drain(64); }), server(&loop, &kernel, Options()) {
     loop.AddPoller(&stack);
-    RegisterInet(&kernel.families(), &stack);
+    RegisterInet(&kernel.families(), &stack, kernel.datagram_memory());
   }
   static ServerOptions Options() {
     ServerOptions options;

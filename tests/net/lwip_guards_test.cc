@@ -294,7 +294,7 @@ TEST_F(LwipGuardsTest, TimersGetMemoryFromTheReserve) {
 
 TEST_F(LwipGuardsTest, SocketsReportTheLackOfMemory) {
   SocketFamilies families;
-  RegisterInet(&families, &NetStack::Get());
+  RegisterInet(&families, &NetStack::Get(), nullptr);
   auto listener = Tcp();
   auto client = Tcp();
   SetLwipAllocationFailure([](size_t) { return true; });

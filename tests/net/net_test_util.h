@@ -64,7 +64,7 @@ inline std::span<const std::byte> Bytes(std::string_view text) {
 
 class NetTest : public testing::Test {
  protected:
-  NetTest() { RegisterInet(&families_, &NetStack::Get()); }
+  NetTest() { RegisterInet(&families_, &NetStack::Get(), nullptr); }
   ~NetTest() override { Settle(); }
 
   std::shared_ptr<Socket> Tcp(int domain = AF_INET) { return Make(domain, SOCK_STREAM); }

@@ -163,7 +163,7 @@ TEST_F(RouteMessagesTest, ALongRequestIsNotEchoed) {
 
 // Thousands of dumps in one datagram end where the receive buffer does.
 TEST_F(RouteMessagesTest, AnswersAreBounded) {
-  NetlinkSocket socket(std::make_shared<NetlinkPorts>(), SOCK_RAW, 0);
+  NetlinkSocket socket(std::make_shared<NetlinkPorts>(), SOCK_RAW, 0, nullptr);
   std::vector<std::byte> requests;
   const Request dump = Dump(RTM_GETLINK);
   const auto bytes = std::as_bytes(std::span(&dump, 1)).first(dump.header.nlmsg_len);

@@ -152,6 +152,46 @@ TEST_F(UdpSocketTest, ReceiveBufferBounds) {
   EXPECT_LE(received, 10);
 }
 
+TEST_F(UdpSocketTest, AllReceiveQueuesAreBoundedTogether) {
+  const auto memory = std::make_shared<Budget>(size_t{20'000});
+  std::vector<std::shared_ptr<Socket>> sockets;
+  for (int i = 0; i < 3; ++i) {
+    sockets.push_back(
+        std::make_shared<UdpSocket>(&NetStack::Get(), AF_INET, IPPROTO_UDP, 0, memory));
+    ASSERT_EQ(sockets.back()->Bind(Ipv4("127.0.0.1", 0)).value(), 0);
+  }
+  const auto client = Udp();
+  const auto send = [&](size_t to, size_t size) {
+    EXPECT_EQ(SendTo(*client, *sockets[to]->LocalAddress(), std::string(size, 'x')), 0);
+    Settle();
+  };
+  const auto drain = [&](size_t from) {
+    int received = 0;
+    while (ReceiveText(*sockets[from]).size() == 1000) ++received;
+    return received;
+  };
+  // The first takes all that there is.
+  for (int i = 0; i < 50; ++i) send(0, 1000);
+  EXPECT_GT(memory->used(), 18'000U);
+  EXPECT_LE(memory->used(), 20'000U);
+  // The others get one datagram each, and no long one.
+  send(1, 3000);
+  for (int i = 0; i < 3; ++i) send(1, 1000);
+  send(2, 1000);
+  EXPECT_EQ(drain(1), 1);
+  EXPECT_EQ(drain(2), 1);
+  EXPECT_EQ(drain(0), 13);
+  EXPECT_EQ(memory->used(), 0U);
+  // Now there is room again.
+  for (int i = 0; i < 3; ++i) send(1, 1000);
+  EXPECT_GT(memory->used(), 4'000U);
+  EXPECT_EQ(drain(1), 3);
+  send(2, 1000);
+  EXPECT_GT(memory->used(), 1'000U);
+  sockets.clear();
+  EXPECT_EQ(memory->used(), 0U);
+}
+
 TEST_F(UdpSocketTest, Ipv6AndMappedAddresses) {
   auto server = Bound(Ipv6("::", 0));
   const uint16_t port = PortOf(*server->LocalAddress());

@@ -157,7 +157,7 @@ start_server() {
 check_audit() {
   [[ ${audited:-} ]] || return 0
   [[ -s $tmp/audit ]] || fail "nothing has been audited"
-  ! grep -v '^0 of [1-9]' "$tmp/audit" || fail "system calls have escaped the library"
+  ! grep -vE '^0 of [1-9]|, without the library$' "$tmp/audit" || fail "system calls have escaped the library"
 }
 
 halt_server() {

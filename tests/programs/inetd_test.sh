@@ -36,3 +36,7 @@ equal "$(talk 7002 <"$tmp/commands")" $'PIPED\n5242880'
 inetd peer 7003 "$python" tests/programs/inetd_peer.py
 wait_for peer answers 7003
 equal "$(printf 'a line\nthe last' | talk 7003)" $'127.0.0.1 AF_INET SOCK_STREAM\nA LINE\nTHE LAST'
+
+for name in cat shell peer; do stop "$name"; done
+[[ ! ${audited:-} ]] || grep -q ' by busybox, without the library$' "$tmp/audit" ||
+  fail "the list does not tell of busybox"

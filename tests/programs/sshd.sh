@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # Sourced by tests that need an sshd: starts one as `sshd`, for `remote server COMMAND`, or for another
 # program that runs `ssh -F $tmp/ssh_config server`. Its sandbox, its user and its keys are real, its
-# shells are the host's.
+# shells are the host's, without root's own start-up files.
 need sshd=openssh-server ssh=openssh-client
 setpriv --reuid sshd --regid nogroup --clear-groups true ||
   fail "sshd cannot become its own user: the test needs root, outside of Bazel's sandbox"
@@ -21,6 +21,7 @@ PidFile none
 PrintMotd no
 PrintLastLog no
 MaxStartups 100
+SetEnv HOME=$tmp
 Subsystem sftp /usr/lib/openssh/sftp-server
 END
 cat >"$tmp/ssh_config" <<END

@@ -29,7 +29,7 @@ class KernelTest : public testing::Test {
 };
 
 TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
-  RegisterInet(&kernel_.families(), &NetStack::Get());
+  RegisterInet(&kernel_.families(), &NetStack::Get(), kernel_.datagram_memory());
   Result<std::shared_ptr<Socket>> socket =
       kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
   ASSERT_TRUE(socket.ok());

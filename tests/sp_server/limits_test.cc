@@ -3,6 +3,7 @@
 #include "sp_server/kernel/limits.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -140,6 +141,34 @@ TEST_F(LimitsTest, DescriptorsOfAllProcesses) {
     ASSERT_TRUE(second->client().Receive().has_value());
   }
   EXPECT_TRUE(BecomesZero("fd_entries"));
+  EXPECT_TRUE(BecomesZero("memory"));
+}
+
+TEST_F(LimitsTest, DatagramsThatNobodyReceives) {
+  constexpr size_t kLimit = 100'000;
+  StartServer({.datagram_bytes = kLimit});
+  {
+    const auto program = NewProgram();
+    const auto make = [&] {
+      return static_cast<uint64_t>(program->Call(SYS_socket, AF_INET, SOCK_DGRAM, 0));
+    };
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    // Each takes twice what is left for all, and gets at least one.
+    for (uint16_t port = 5001; port < 5005; ++port) {
+      const uint64_t to = make(), from = make();
+      address.sin_port = htons(port);
+      program->Put(kArgs, address);
+      ASSERT_EQ(program->Call(SYS_bind, to, kArgs, sizeof address), 0);
+      ASSERT_EQ(program->Call(SYS_connect, from, kArgs, sizeof address), 0);
+      const std::string text(1000, 'x');
+      for (int i = 0; i < 150; ++i) EXPECT_EQ(program->Write(static_cast<int>(from), text), 1000);
+      EXPECT_EQ(program->Read(static_cast<int>(to), 2000).size(), 1000U);
+    }
+    EXPECT_GT(Statistic("memory"), kLimit / 2);
+    EXPECT_LE(Statistic("memory"), kLimit);
+  }
   EXPECT_TRUE(BecomesZero("memory"));
 }
 

@@ -21,7 +21,7 @@ ServerThread::ServerThread(const ServerOptions& options, const KernelLimits& lim
     BuiltinKernel kernel(
         &loop_, [&stack] { stack.Drain(64); }, limits);
     loop_.AddPoller(&stack);
-    RegisterInet(&kernel.families(), &stack);
+    RegisterInet(&kernel.families(), &stack, kernel.datagram_memory());
     auto server = std::make_unique<Server>(&loop_, &kernel, options);
     if (!server->Listen(url()).ok()) abort();
     ready.set_value();

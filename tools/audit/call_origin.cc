@@ -57,6 +57,11 @@ const Mapping* CallOrigins::FindMapping(uint64_t address) {
   return mapping;
 }
 
+bool CallOrigins::HasLibrary() {
+  if (map_.BaseOf(library_) == 0) map_ = read_map_();
+  return map_.BaseOf(library_) != 0;
+}
+
 bool CallOrigins::IsCode(uint64_t address) {
   const Mapping* const mapping = FindMapping(address);
   return mapping != nullptr && mapping->executable;

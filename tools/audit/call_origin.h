@@ -35,6 +35,8 @@ class CallOrigins {
   CallOrigin Find(uint64_t address);
   // The file with `address` and the offset there, with the function if the file names it.
   std::string Describe(uint64_t address);
+  // Whether the program has loaded the library.
+  bool HasLibrary();
   // Whether `address` can be where a call of a function goes on.
   bool IsCode(uint64_t address);
 

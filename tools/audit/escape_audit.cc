@@ -1,5 +1,6 @@
 #include "tools/audit/escape_audit.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -59,6 +60,37 @@ absl::string_view FamilyOf(uint64_t domain) {
   }
 }
 
+// Whether the call means the same on the program's end of a socketpair as on a socket of the
+// host's.
+bool MovesBytes(const TracedCall& call) {
+  switch (call.number) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendfile:
+    case SYS_splice:
+    case SYS_close:
+    case SYS_close_range:
+    case SYS_dup:
+    case SYS_dup2:
+    case SYS_dup3:
+    case SYS_fcntl:
+      return true;
+    case SYS_ioctl:
+      // By which shells find out that it is no terminal.
+      return call.args[1] == TCGETS;
+    default:
+      return false;
+  }
+}
+
+void AppendLines(const std::map<std::string, uint64_t>& counts, std::string* report) {
+  std::vector<std::pair<absl::string_view, uint64_t>> lines(counts.begin(), counts.end());
+  std::ranges::stable_sort(lines, std::ranges::greater(), &decltype(lines)::value_type::second);
+  for (const auto& [what, count] : lines) absl::StrAppendFormat(report, "%7d  %s\n", count, what);
+}
+
 }  // namespace
 
 struct EscapeAudit::Process {
@@ -95,30 +127,45 @@ EscapeAudit::Process* EscapeAudit::FindProcess(pid_t pid) {
 
 void EscapeAudit::OnNewProgram(pid_t process) { processes_.erase(process); }
 
-bool EscapeAudit::HasEscaped(const TracedCall& call, Process* process) const {
+EscapeAudit::Verdict EscapeAudit::Judge(const TracedCall& call, Process* process) const {
+  const auto escaped_if = [](bool escaped) { return escaped ? Verdict::kEscaped : Verdict::kGood; };
   if (call.number == SYS_socket) {
-    return HijacksSocket(config_, static_cast<int>(call.args[0]), static_cast<int>(call.args[2]));
+    return escaped_if(
+        HijacksSocket(config_, static_cast<int>(call.args[0]), static_cast<int>(call.args[2])));
   }
-  if (call.number == SYS_io_uring_setup) return HijacksInternet(config_);
+  if (call.number == SYS_io_uring_setup) return escaped_if(HijacksInternet(config_));
   switch (process->origins.Find(call.next_instruction)) {
     case CallOrigin::kLibrary:
     case CallOrigin::kGate:
     case CallOrigin::kUnknown:
-      return false;
+      return Verdict::kGood;
     case CallOrigin::kMissed:
     case CallOrigin::kElsewhere:
       break;
   }
-  return process->HasHijacked(call.args[0]) ||
-         (call.number == SYS_splice && process->HasHijacked(call.args[2]));
+  if (!process->HasHijacked(call.args[0]) &&
+      (call.number != SYS_splice || !process->HasHijacked(call.args[2]))) {
+    return Verdict::kGood;
+  }
+  if (MovesBytes(call) && !process->origins.HasLibrary()) return Verdict::kWithoutLibrary;
+  return Verdict::kEscaped;
 }
 
 void EscapeAudit::OnCall(const TracedCall& call) {
   ++seen_;
   Process* const process = FindProcess(call.process);
-  if (!HasEscaped(call, process)) return;
-  ++escaped_;
-  ++escapes_[Describe(call, process)];
+  switch (Judge(call, process)) {
+    case Verdict::kGood:
+      break;
+    case Verdict::kEscaped:
+      ++escaped_;
+      ++escapes_[Describe(call, process)];
+      break;
+    case Verdict::kWithoutLibrary:
+      ++without_library_[absl::StrCat(NameOf(call.number), " by ", CommandOf(call.process),
+                                      ", without the library")];
+      break;
+  }
 }
 
 std::string EscapeAudit::Describe(const TracedCall& call, Process* process) const {
@@ -137,11 +184,10 @@ std::string EscapeAudit::Describe(const TracedCall& call, Process* process) cons
 }
 
 std::string EscapeAudit::Report() const {
-  std::vector<std::pair<absl::string_view, uint64_t>> lines(escapes_.begin(), escapes_.end());
-  std::ranges::stable_sort(lines, std::ranges::greater(), &decltype(lines)::value_type::second);
   std::string report =
       absl::StrFormat("%d of %d system calls have escaped the library\n", escaped_, seen_);
-  for (const auto& [what, count] : lines) absl::StrAppendFormat(&report, "%7d  %s\n", count, what);
+  AppendLines(escapes_, &report);
+  AppendLines(without_library_, &report);
   return report;
 }
 

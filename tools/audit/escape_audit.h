@@ -22,6 +22,8 @@ namespace rump {
 //    library: by somebody else than the library and libc, or by a libc at a place that is not
 //    rewritten. Of a libc that is not rewritten at all nobody can tell whether the library had a
 //    say, since its symbols lead on to libc.
+// A program that does not load the library, a static one, may move bytes on a hijacked descriptor
+// that it has been given: that is what such a descriptor is good for, and is listed apart.
 class EscapeAudit : public CallObserver {
  public:
   // `library` is the path of librumphijack.so as processes have it mapped. The views in `config`
@@ -34,12 +36,14 @@ class EscapeAudit : public CallObserver {
 
   uint64_t escaped() const { return escaped_; }
   // What escaped, most often first, with who did it; one line each, and one before with the sums.
+  // Behind it, what programs without the library did.
   std::string Report() const;
 
  private:
   struct Process;
 
-  bool HasEscaped(const TracedCall& call, Process* process) const;
+  enum class Verdict { kGood, kEscaped, kWithoutLibrary };
+  Verdict Judge(const TracedCall& call, Process* process) const;
   std::string Describe(const TracedCall& call, Process* process) const;
   Process* FindProcess(pid_t pid);
 
@@ -47,6 +51,7 @@ class EscapeAudit : public CallObserver {
   const HijackConfig config_;
   std::unordered_map<pid_t, std::unique_ptr<Process>> processes_;
   std::map<std::string, uint64_t> escapes_;
+  std::map<std::string, uint64_t> without_library_;
   uint64_t seen_ = 0;
   uint64_t escaped_ = 0;
 };
