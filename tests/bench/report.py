@@ -27,7 +27,7 @@ def measure(programs, table, rounds):
     for _ in range(rounds):
         programs.new_round()
         for row in table:
-            if samples[row.name] is None:
+            if samples[row.name] is None or (row.once and samples[row.name]):
                 continue
             try:
                 pair = row.measure()

@@ -88,6 +88,11 @@ class MeasureTest(unittest.TestCase):
         with contextlib.redirect_stderr(io.StringIO()):
             return report.measure(NoPrograms(), [Row("row", "us", "yardstick", measure)], 1)["row"]
 
+    def test_once_is_once_in_all_rounds(self):
+        measured = row("memory", [7])
+        measured.once = True
+        self.assertEqual(report.measure(NoPrograms(), [measured], 3)["memory"]["samples"], [[1, 7]])
+
     def test_what_is_no_number_fails(self):
         def failing():
             raise Failed("a request failed")

@@ -23,6 +23,8 @@ class Row:
     higher_is_better: bool = False
     # What --check compares with the kept one, if that is not what is judged.
     ratio: Optional[Callable[[float, float], float]] = None
+    # Measured in the first round alone: it takes long and hardly varies.
+    once: bool = False
     # The figure without its mode, and the mode, where a native run is the yardstick.
     figure: str = ""
     mode: str = ""
@@ -108,7 +110,7 @@ def socket_rows(programs):
     def idle(mode, name="memory of an idle connection", **counts):
         return Row(name if mode == DEFAULT else f"{name}, {mode}", "KiB", "(connections)",
                    lambda: applications.idle_connections(programs, mode, **counts),
-                   compare=lambda _, kib: kib, comparison_unit="KiB", at_most=16)
+                   compare=lambda _, kib: kib, comparison_unit="KiB", at_most=16, once=True)
 
     return [
         *against_native("TCP stream, 64 KiB writes", "MB/s", bench("stream", 1024, False),
