@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include <atomic>
+#include <span>
 #include <string_view>
 
 #include "protocol/banner.h"
@@ -31,6 +32,7 @@
 #include "rumpclient/core/futex.h"
 #include "rumpclient/core/interruption.h"
 #include "rumpclient/core/outgoing_frame.h"
+#include "rumpclient/core/send_lock.h"
 
 namespace rump::client {
 
@@ -167,11 +169,17 @@ class Connection {
   uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
-  // The whole frame: other threads' frames come before or behind it. 0 or -errno; after any error
+  // The whole frame, or leaves it to a thread that is sending: other threads' frames come before or
+  // behind it. 0 or -errno; after any error
   // but EFAULT the stream cannot be used. EFAULT: there is memory that cannot be read, and the
   // frame went without. While the socket is full, the signals that `interruption` lets in and that
   // have no handler end or stop the program.
   long Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd = -1);
+  // Send's parts, for who has the lock. False: the stream cannot be used.
+  long SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption, int send_fd);
+  bool SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
+  // After a send(2) that returned `sent`, and a wait if there was no room.
+  bool MaySendOn(long sent, const Interruption* interruption) const;
   long WaitFor(short events, const Interruption* interruption) const;
   // Sleeps, with the same signals let in.
   static void Pause(long nanoseconds, const Interruption* interruption);
@@ -218,7 +226,7 @@ class Connection {
   const bool takes_fds_;
   bool linux_abi_ = false;  // the table of system calls describes what the server executes
   std::atomic<uint64_t> next_reqno_{1};
-  FutexLock send_lock_;  // held for a frame; the descriptor is closed under it
+  SendLock send_lock_;  // the descriptor is closed under it
 
   FutexLock lock_;             // list_, reader_, suspended_, and the state of what is in list_
   Pending* list_ = nullptr;    // newest first

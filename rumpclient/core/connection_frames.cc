@@ -18,6 +18,8 @@ namespace rump::client {
 namespace {
 
 constexpr int kMaxSignal = 64;
+// How often a thread that has sent its frame sends what others have left meanwhile.
+constexpr int kMostRounds = 4;
 
 size_t ResponsePayloadSize(FrameType type) {
   switch (type) {
@@ -71,24 +73,58 @@ void Connection::Pause(long nanoseconds, const Interruption* interruption) {
 }
 
 long Connection::Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd) {
-  FutexLockGuard guard(&send_lock_);
+  if (!send_lock_.TryLock()) {
+    if (send_fd < 0 && frame->is_own() && send_lock_.Leave(frame->own())) return 0;
+    send_lock_.Lock();
+  }
   const int fd = this->fd();
-  if (fd < 0) return -ENOTCONN;
+  if (fd < 0) {
+    send_lock_.Unlock();
+    return -ENOTCONN;
+  }
+  send_lock_.Open();
+  const long result = SendFrame(fd, frame, interruption, send_fd);
+  for (int rounds = 0;; ++rounds) {
+    const auto left = send_lock_.Finish(/*last=*/rounds == kMostRounds);
+    if (left.empty()) return result;
+    if (SendLeft(fd, left, interruption)) continue;
+    // Nobody gets an answer any more.
+    RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+  }
+}
+
+long Connection::SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption,
+                           int send_fd) {
   bool fault = false;
   while (!frame->done()) {
     const long n = frame->SendSome(fd, frame->begun() ? -1 : send_fd);
-    if (n >= 0 || n == -EINTR) continue;
-    if (n == -EAGAIN && !deadline_.Passed()) {
-      WaitFor(POLLOUT, interruption);
-    } else if (n == -EFAULT && !fault) {
+    if (MaySendOn(n, interruption)) continue;
+    if (n == -EFAULT && !fault) {
       fault = true;
       frame->LeaveMemoryOut();
-    } else {
-      RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
-      return n;
+      continue;
     }
+    RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+    return n;
   }
   return fault ? -EFAULT : 0;
+}
+
+bool Connection::SendLeft(int fd, std::span<const std::byte> bytes,
+                          const Interruption* interruption) {
+  while (!bytes.empty()) {
+    const long n = RawSyscall(SYS_sendto, fd, bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0);
+    if (!MaySendOn(n, interruption)) return false;
+    if (n > 0) bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+bool Connection::MaySendOn(long sent, const Interruption* interruption) const {
+  if (sent >= 0 || sent == -EINTR) return true;
+  if (sent != -EAGAIN || deadline_.Passed()) return false;
+  WaitFor(POLLOUT, interruption);
+  return true;
 }
 
 Connection::ReadResult Connection::ReadFrame() {

@@ -221,8 +221,9 @@ void Connection::Lose() {
   // Ends a send(2) that another thread is blocked in, and with it its hold on the lock.
   RawSyscall(SYS_shutdown, fd(), SHUT_RDWR);
   {
-    FutexLockGuard guard(&send_lock_);
+    send_lock_.Lock();
     RawSyscall(SYS_close, fd_.exchange(-1, std::memory_order_relaxed));
+    send_lock_.Unlock();
   }
   for (;;) {
     Pending* pending;

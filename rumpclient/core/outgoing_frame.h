@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include <span>
+
 #include "protocol/frame.h"
 
 namespace rump::client {
@@ -26,6 +28,12 @@ class OutgoingFrame {
   // kMaxBlocks.
   void AddBlock(const CopyPayload& range);
   void AddTrailer();
+
+  // Whether it has none of the program's memory, and its bytes then, before any is sent.
+  bool is_own() const { return count_ == 1; }
+  std::span<const std::byte> own() const {
+    return {reinterpret_cast<const std::byte*>(own_), own_size_};
+  }
 
   // One sendmsg(2), with the descriptor `fd` unless it is -1: bytes sent, or -errno.
   long SendSome(int socket, int fd);

@@ -2,7 +2,6 @@
 //
 //   null CALLS           microseconds of a getpid
 //   pipe SIZE CALLS      microseconds of a write of SIZE bytes to a pipe, its read not counted
-//   stream MIB           MB/s of a TCP connection between two processes, by writes of 64 KiB
 //   clients COUNT CALLS  thousands of getpids a second, COUNT processes making CALLS each
 //   connect TIMES        microseconds of connecting, banner and handshake
 //   blocked CLIENTS CALLS  of a server that has served nobody yet: microseconds of one client's
@@ -10,7 +9,6 @@
 //                        KiB of memory per blocked call that the server has grown by since it
 //                        was alone, clients and all; threads of the server
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,52 +62,6 @@ double PipeWrite(int size, int calls) {
     if (rump_sys_read(ends[0], data.data(), data.size()) != size) Fail("rump_sys_read");
   }
   return micros / calls;
-}
-
-// Both ends are processes of the server. As socket_bench's stream, with the server's calls.
-double Stream(int mib) {
-  constexpr size_t kWrite = 64 * 1024;
-  constexpr size_t kRead = 256 * 1024;
-  int pipe_ends[2];
-  if (pipe(pipe_ends) != 0) Fail("pipe");
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* const address = reinterpret_cast<sockaddr*>(&name);
-  const pid_t writer = fork();
-  if (writer < 0) Fail("fork");
-  if (writer == 0) {
-    Init();
-    if (read(pipe_ends[0], &name, sizeof name) != sizeof name) _exit(1);
-    const int fd = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
-    if (rump_sys_connect(fd, address, sizeof name) != 0) Fail("rump_sys_connect");
-    const std::string data(kWrite, 'x');
-    for (size_t left = static_cast<size_t>(mib) << 20; left > 0; left -= kWrite) {
-      if (rump_sys_write(fd, data.data(), kWrite) != kWrite) Fail("rump_sys_write");
-    }
-    _exit(0);
-  }
-  Init();
-  const int listener = rump_sys_socket(AF_INET, SOCK_STREAM, 0);
-  socklen_t size = sizeof name;
-  if (rump_sys_bind(listener, address, size) != 0 || rump_sys_listen(listener, 1) != 0 ||
-      rump_sys_getsockname(listener, address, &size) != 0) {
-    Fail("listening");
-  }
-  (void)!write(pipe_ends[1], &name, sizeof name);
-  const int fd = rump_sys_accept(listener, nullptr, nullptr);
-  if (fd < 0) Fail("rump_sys_accept");
-  std::string data(kRead, '\0');
-  const Stopwatch watch;
-  double bytes = 0;
-  for (ssize_t n; (n = rump_sys_read(fd, data.data(), kRead)) != 0;
-       bytes += static_cast<double>(n)) {
-    if (n < 0) Fail("rump_sys_read");
-  }
-  const double micros = watch.Micros();
-  int status;
-  if (wait(&status) < 0 || status != 0) Fail("the writer");
-  return bytes / micros;
 }
 
 double ManyClients(int count, int calls) {
@@ -248,8 +200,6 @@ int Main(const std::vector<std::string>& args) {
     Init();
     PipeWrite(number(1), number(2) / 10);
     printf("%.3f\n", PipeWrite(number(1), number(2)));
-  } else if (args.size() >= 2 && args[0] == "stream") {
-    printf("%.3f\n", Stream(number(1)));
   } else if (args.size() >= 3 && args[0] == "clients") {
     printf("%.3f\n", ManyClients(number(1), number(2)));
   } else if (args.size() >= 2 && args[0] == "connect") {
@@ -260,8 +210,8 @@ int Main(const std::vector<std::string>& args) {
     Blocked(number(1), number(2));
   } else {
     fputs(
-        "usage: sysproxy_bench null CALLS | pipe SIZE CALLS | stream MIB | clients COUNT CALLS"
-        " | connect TIMES | blocked CLIENTS CALLS\n",
+        "usage: sysproxy_bench null CALLS | pipe SIZE CALLS | clients COUNT CALLS | connect TIMES"
+        " | blocked CLIENTS CALLS\n",
         stderr);
     return 2;
   }
