@@ -169,11 +169,10 @@ class Connection {
   uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
-  // The whole frame, or leaves it to a thread that is sending: other threads' frames come before or
-  // behind it. 0 or -errno; after any error
-  // but EFAULT the stream cannot be used. EFAULT: there is memory that cannot be read, and the
-  // frame went without. While the socket is full, the signals that `interruption` lets in and that
-  // have no handler end or stop the program.
+  // Sends the whole frame, or leaves it to a thread that is sending: other threads' frames come
+  // before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be used. EFAULT:
+  // there is memory that cannot be read, and the frame went without. While the socket is full, the
+  // signals that `interruption` lets in and that have no handler end or stop the program.
   long Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd = -1);
   // Send's parts, for who has the lock. False: the stream cannot be used.
   long SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption, int send_fd);
