@@ -16,6 +16,7 @@ constexpr ExtensionName kExtensionNames[] = {
     {kExtensionCancel, "cancel"},
     {kExtensionHostFd, "hostfd"},
     {kExtensionControl, "control"},
+    {kExtensionInline, "inline"},
 };
 
 // A field that a reader finds the end of, and that a message can show.

@@ -21,8 +21,10 @@ enum Extension : uint32_t {
   kExtensionCancel = 1u << 0,   // "cancel": a request that interrupts one outstanding call
   kExtensionHostFd = 1u << 1,   // "hostfd": sockets as ends of socketpairs (the host_* calls)
   kExtensionControl = 1u << 2,  // "control": the calls behind rump ps, halt and their like
+  kExtensionInline = 1u << 3,   // "inline": calls that carry memory, both ways
 };
-inline constexpr uint32_t kAllExtensions = kExtensionCancel | kExtensionHostFd | kExtensionControl;
+inline constexpr uint32_t kAllExtensions =
+    kExtensionCancel | kExtensionHostFd | kExtensionControl | kExtensionInline;
 
 struct Banner {
   int major = kProtocolMajor;

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <optional>
+
 namespace rump {
 namespace {
 
@@ -48,6 +50,52 @@ FrameError DecodeSyscallRequest(std::span<const std::byte> payload, Message* mes
   return FrameError::kNone;
 }
 
+// Takes up to `most` blocks off *bytes; how many, or -1 if there is something else, or more than a
+// frame may carry.
+int TakeBlocks(std::span<const std::byte>* bytes, uint32_t most) {
+  CopyPayload range;
+  std::span<const std::byte> data;
+  size_t total = 0;
+  uint32_t count = 0;
+  for (; count < most && !bytes->empty(); ++count) {
+    if (count == kMaxBlocks || !TakeBlock(bytes, &range, &data)) return -1;
+    total += data.size();
+    if (total > kMaxBlockBytes) return -1;
+  }
+  return static_cast<int>(count);
+}
+
+FrameError DecodeInlineRequest(std::span<const std::byte> payload, Message* message) {
+  constexpr size_t kSlot = sizeof(uint64_t);
+  InlineTrailer trailer;
+  if (payload.size() < sizeof trailer) return FrameError::kBadPayload;
+  const std::span<const std::byte> body = payload.first(payload.size() - sizeof trailer);
+  memcpy(&trailer, payload.data() + body.size(), sizeof trailer);
+  if (trailer.slots > kMaxSyscallArgs || trailer.slots * kSlot > body.size()) {
+    return FrameError::kBadPayload;
+  }
+  auto& request = message->emplace<InlineRequest>();
+  request.args = body.first(trailer.slots * kSlot);
+  request.count = trailer.blocks;
+  const std::span<const std::byte> blocks = body.subspan(request.args.size());
+  request.unused = blocks;
+  if (request.count > kMaxBlocks ||
+      TakeBlocks(&request.unused, request.count) != static_cast<int>(request.count)) {
+    return FrameError::kBadPayload;
+  }
+  request.blocks = blocks.first(blocks.size() - request.unused.size());
+  return FrameError::kNone;
+}
+
+FrameError DecodeInlineResponse(std::span<const std::byte> payload, Message* message) {
+  auto& response = message->emplace<InlineResponse>();
+  if (payload.size() < sizeof response.result) return FrameError::kBadPayload;
+  memcpy(&response.result, payload.data(), sizeof response.result);
+  response.blocks = payload.subspan(sizeof response.result);
+  std::span<const std::byte> rest = response.blocks;
+  return TakeBlocks(&rest, UINT32_MAX) < 0 ? FrameError::kBadPayload : FrameError::kNone;
+}
+
 FrameError DecodeCopyOutRequest(std::span<const std::byte> payload, Message* message) {
   if (payload.size() < sizeof(CopyPayload)) return FrameError::kBadPayload;
   auto& request = message->emplace<CopyOutRequest>();
@@ -83,6 +131,8 @@ FrameError DecodeRequest(const FrameHeader& header, std::span<const std::byte> p
       return DecodeEmpty(payload);
     case FrameType::kCancel:
       return Load(payload, &message->emplace<CancelRequest>().reqno);
+    case FrameType::kInline:
+      return DecodeInlineRequest(payload, message);
   }
   return FrameError::kUnknownType;
 }
@@ -102,6 +152,8 @@ FrameError DecodeResponse(const FrameHeader& header, std::span<const std::byte> 
       return Load(payload, &message->emplace<AnonMmapResponse>().addr);
     case FrameType::kPrefork:
       return Load(payload, &message->emplace<PreforkResponse>().cookie);
+    case FrameType::kInline:
+      return DecodeInlineResponse(payload, message);
     case FrameType::kCopyOut:
     case FrameType::kCopyOutStr:
     case FrameType::kRaise:
@@ -116,11 +168,19 @@ std::span<const std::byte> BytesOf(const T& value) {
   return std::as_bytes(std::span<const T, 1>(&value, 1));
 }
 
-// A payload in the three parts that the most complicated of them has.
+// A payload in the parts that the most complicated of them has.
 struct Parts {
   std::span<const std::byte> fixed;
   std::span<const std::byte> data;
   bool nul = false;  // behind the data
+  std::span<const std::byte> blocks = {};
+  std::span<const std::byte> unused = {};
+  std::optional<InlineTrailer> trailer = {};
+
+  size_t size() const {
+    return fixed.size() + data.size() + (nul ? 1 : 0) + blocks.size() + unused.size() +
+           (trailer ? sizeof *trailer : 0);
+  }
 };
 
 Parts PartsOfCommand(std::string_view command) {
@@ -142,6 +202,17 @@ Parts PartsOf(const Message& message) {
   }
   if (auto* m = std::get_if<SyscallResponse>(&message)) {
     return {.fixed = BytesOf(m->result), .data = {}};
+  }
+  if (auto* m = std::get_if<InlineRequest>(&message)) {
+    const auto slots = static_cast<uint32_t>(m->args.size() / sizeof(uint64_t));
+    return {.fixed = {},
+            .data = m->args,
+            .blocks = m->blocks,
+            .unused = m->unused,
+            .trailer = InlineTrailer{slots, m->count}};
+  }
+  if (auto* m = std::get_if<InlineResponse>(&message)) {
+    return {.fixed = BytesOf(m->result), .data = m->blocks};
   }
   if (auto* m = std::get_if<CopyInRequest>(&message)) {
     return {.fixed = BytesOf(m->range), .data = {}};
@@ -256,7 +327,7 @@ FrameError DecodeMessage(const FrameHeader& header, std::span<const std::byte> p
     case FrameClass::kResponse:
       return DecodeResponse(header, payload, message);
     case FrameClass::kError:
-      if (header.type > FrameType::kCancel) return FrameError::kUnknownType;
+      if (header.type > FrameType::kInline) return FrameError::kUnknownType;
       message->emplace<ErrorResponse>();
       return DecodeEmpty(payload);
   }
@@ -265,12 +336,27 @@ FrameError DecodeMessage(const FrameHeader& header, std::span<const std::byte> p
 
 size_t EncodeMessage(FrameHeader header, const Message& message, std::span<std::byte> out) {
   const Parts parts = PartsOf(message);
-  header.len = kHeaderSize + parts.fixed.size() + parts.data.size() + (parts.nul ? 1 : 0);
+  header.len = kHeaderSize + parts.size();
   if (header.len > out.size()) return header.len;
   EncodeHeader(header, out.data());
   std::byte* end = Append(Append(out.data() + kHeaderSize, parts.fixed), parts.data);
-  if (parts.nul) *end = std::byte{0};
+  if (parts.nul) *end++ = std::byte{0};
+  end = Append(Append(end, parts.blocks), parts.unused);
+  if (parts.trailer) Append(end, BytesOf(*parts.trailer));
   return header.len;
+}
+
+bool TakeBlock(std::span<const std::byte>* blocks, CopyPayload* range,
+               std::span<const std::byte>* bytes) {
+  CopyPayload head;
+  if (blocks->size() < sizeof head) return false;
+  memcpy(&head, blocks->data(), sizeof head);
+  const std::span<const std::byte> rest = blocks->subspan(sizeof head);
+  if (head.len > rest.size() || head.len > UINT64_MAX - head.addr) return false;
+  *range = head;
+  *bytes = rest.first(head.len);
+  *blocks = rest.subspan(head.len);
+  return true;
 }
 
 }  // namespace rump

@@ -24,7 +24,8 @@ enum class FrameType : uint16_t {
   kAnonMmap = 6,
   kPrefork = 7,
   kRaise = 8,
-  kCancel = 9,  // extension "cancel"
+  kCancel = 9,   // extension "cancel"
+  kInline = 10,  // extension "inline": a SYSCALL with memory
 };
 
 enum class HandshakeKind : uint32_t { kGuest = 0, kAuth = 1, kFork = 2, kExec = 3 };
@@ -67,6 +68,9 @@ inline constexpr size_t kMaxSyscallArgs = 8;
 inline constexpr size_t kMaxCopy = 256 * 1024;
 // The longest frame that a peer sends in good faith: a full COPYOUT.
 inline constexpr size_t kMaxFrame = kHeaderSize + 16 + kMaxCopy;
+// Blocks of memory that an INLINE request or response carries at most, and their bytes together.
+inline constexpr size_t kMaxBlocks = 16;
+inline constexpr size_t kMaxBlockBytes = 65 * 1024;
 
 // Payload layouts (the part of the frame behind the header).
 struct PreforkCookie {
@@ -88,6 +92,13 @@ struct CopyPayload {  // followed by the data in COPYOUT and COPYOUTSTR
   uint64_t len = 0;
   uint64_t addr = 0;
 };
+static_assert(sizeof(CopyPayload) == 16);
+// Ends the payload of an INLINE request: slots, then blocks, each a CopyPayload and its bytes.
+struct InlineTrailer {
+  uint32_t slots = 0;
+  uint32_t blocks = 0;  // bytes behind them mean nothing: the sender met memory that is not there
+};
+static_assert(sizeof(InlineTrailer) == 8);
 
 // Why bytes are not a frame, or not one of 0.4.
 enum class FrameError {
@@ -96,7 +107,7 @@ enum class FrameError {
   kTooShort,          // len < 24: the stream cannot be followed any more
   kTooLong,           // len above the receiver's limit
   kUnknownClass,      // class above kError
-  kUnknownType,       // type above kCancel, or a response of a type that has none
+  kUnknownType,       // type above kInline, or a response of a type that has none
   kUnknownHandshake,  // HANDSHAKE request with u above kExec
   kBadPayload,        // of the wrong size for class and type, or bytes behind a string's NUL
   kUnterminated,      // a string without its NUL
@@ -134,6 +145,17 @@ struct SyscallRequest {
 struct SyscallResponse {
   SyscallResultPayload result;
 };
+// Blocks stand one behind the other: TakeBlock gets them all.
+struct InlineRequest {
+  std::span<const std::byte> args;  // a multiple of 8 bytes; unaligned
+  std::span<const std::byte> blocks;
+  uint32_t count = 0;  // of blocks
+  std::span<const std::byte> unused;
+};
+struct InlineResponse {
+  SyscallResultPayload result;
+  std::span<const std::byte> blocks;
+};
 struct CopyInRequest {  // COPYIN and COPYINSTR
   CopyPayload range;
 };
@@ -160,10 +182,16 @@ struct CancelRequest {
 };
 struct ErrorResponse {};  // the WireError is in the header's u
 
-using Message = std::variant<GuestRequest, AuthRequest, ForkRequest, ExecRequest, HandshakeResponse,
-                             SyscallRequest, SyscallResponse, CopyInRequest, CopyInResponse,
-                             CopyOutRequest, AnonMmapRequest, AnonMmapResponse, PreforkRequest,
-                             PreforkResponse, RaiseRequest, CancelRequest, ErrorResponse>;
+using Message =
+    std::variant<GuestRequest, AuthRequest, ForkRequest, ExecRequest, HandshakeResponse,
+                 SyscallRequest, SyscallResponse, InlineRequest, InlineResponse, CopyInRequest,
+                 CopyInResponse, CopyOutRequest, AnonMmapRequest, AnonMmapResponse, PreforkRequest,
+                 PreforkResponse, RaiseRequest, CancelRequest, ErrorResponse>;
+
+// Takes the block at the start of *blocks off it. False, and nothing is taken: there is none, or
+// not all of it, or its last byte has no address.
+bool TakeBlock(std::span<const std::byte>* blocks, CopyPayload* range,
+               std::span<const std::byte>* bytes);
 
 // Decodes the frame whose header is `header` and whose payload is `payload` (header.len - 24 bytes,
 // checked). An empty command name is legal: 0.4 clients may send the NUL alone, and a GUEST without

@@ -22,6 +22,7 @@ constexpr size_t kMaxNumber = size_t{1} << 40;
 // The command line while it is read, in the options' own words.
 struct Draft : CommandLine {
   bool no_extensions = false;
+  bool no_inline = false;
   size_t prefork_seconds =
       std::chrono::duration_cast<std::chrono::seconds>(server.prefork_lifetime).count();
 };
@@ -58,6 +59,9 @@ constexpr Option kOptions[] = {
     {.name = "--no-extensions",
      .help = "the plain protocol alone: no hijacked programs, no rump ps, halt or trace",
      .flag = [](Draft& d) -> bool& { return d.no_extensions; }},
+    {.name = "--no-inline",
+     .help = "calls carry no memory: the server asks for it (for comparison)",
+     .flag = [](Draft& d) -> bool& { return d.no_inline; }},
     {.name = "--max-clients",
      .argument = "N",
      .help = "clients at once; one more is told to try again",
@@ -175,6 +179,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const char* const> words)
     if (absl::Status status = Apply(*option, value, &draft); !status.ok()) return status;
   }
   draft.server.prefork_lifetime = std::chrono::seconds(draft.prefork_seconds);
+  if (draft.no_inline) draft.server.extensions &= ~uint32_t{kExtensionInline};
   if (draft.no_extensions) draft.server.extensions = 0;
   if (draft.help || draft.version) return CommandLine(std::move(draft));
   if (draft.urls.empty()) return absl::InvalidArgumentError("no URL to serve at");

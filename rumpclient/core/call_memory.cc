@@ -192,6 +192,114 @@ bool CallMemory::MessagesContain(uint64_t array, uint64_t count, bool receives, 
   return false;
 }
 
+// Ranges for a request, as long as there is room: whole ones, since the server asks for what is
+// missing by copies that are whole.
+class CallMemory::ReadList {
+ public:
+  explicit ReadList(std::span<CopyPayload> ranges) : ranges_(ranges) {}
+
+  size_t count() const { return count_; }
+  bool full() const { return count_ == ranges_.size(); }
+
+  void Add(uint64_t addr, uint64_t len) {
+    if (full() || addr == 0 || len == 0 || len > room_ || len > UINT64_MAX - addr) return;
+    ranges_[count_++] = {len, addr};
+    room_ -= len;
+  }
+  void Add(const void* addr, uint64_t len) { Add(reinterpret_cast<uint64_t>(addr), len); }
+
+  // An array of iovecs, and the buffers that it names if the call reads them.
+  void AddBuffers(uint64_t array, uint64_t count, bool named) {
+    if (count > kMaxIovecs) return;
+    Add(array, count * sizeof(iovec));
+    iovec buffers[kMaxBlocks];
+    count = std::min<uint64_t>(count, kMaxBlocks);
+    if (!named || count == 0 || full()) return;
+    if (!ReadUserMemory(buffers, array, count * sizeof(iovec))) return;
+    for (uint64_t i = 0; i < count; ++i) Add(buffers[i].iov_base, buffers[i].iov_len);
+  }
+
+  // What a message names.
+  void AddNamed(const msghdr& message, bool receives) {
+    if (!receives) {
+      Add(message.msg_name, message.msg_namelen);
+      Add(message.msg_control, message.msg_controllen);
+    }
+    AddBuffers(reinterpret_cast<uint64_t>(message.msg_iov), message.msg_iovlen, !receives);
+  }
+
+ private:
+  const std::span<CopyPayload> ranges_;
+  size_t count_ = 0;
+  uint64_t room_ = kMaxBlockBytes;
+};
+
+bool CallMemory::any() const {
+  if (row_ == nullptr) return false;
+  return std::any_of(row_->args, row_->args + row_->nargs,
+                     [](const ArgSpec& arg) { return arg.kind > ArgKind::kSize; });
+}
+
+size_t CallMemory::ListReads(std::span<CopyPayload> ranges) {
+  ReadList list(ranges);
+  for (size_t i = 0; i < row_->nargs; ++i) {
+    const ArgSpec spec = row_->args[i];
+    const uint64_t value = call_.args[i];
+    const uint64_t n = spec.n < kMaxArgs ? call_.args[spec.n] : 0;
+    switch (spec.kind) {
+      case ArgKind::kIn:
+        list.Add(value, n);
+        break;
+      case ArgKind::kInFixed:
+      case ArgKind::kInOutFixed:
+        list.Add(value, spec.n);
+        break;
+      case ArgKind::kInOutArray:
+        if (n <= kMaxElements) list.Add(value, n * spec.size);
+        break;
+      case ArgKind::kFdSet:
+        list.Add(value, FdSetSize(n));
+        break;
+      case ArgKind::kIoctl:
+        list.Add(value, IoctlSize(n));
+        break;
+      case ArgKind::kOutSize:
+        list.Add(value, sizeof(socklen_t));
+        break;
+      case ArgKind::kInIov:
+      case ArgKind::kOutIov:
+        list.AddBuffers(value, n, spec.kind == ArgKind::kInIov);
+        break;
+      case ArgKind::kInMsg:
+      case ArgKind::kOutMsg:
+        if (!captured_) Capture();
+        list.Add(value, sizeof(msghdr));
+        if (message_readable_) list.AddNamed(message_, spec.kind == ArgKind::kOutMsg);
+        break;
+      case ArgKind::kInMsgs:
+      case ArgKind::kOutMsgs:
+        if (n > kMaxIovecs) break;
+        list.Add(value, n * sizeof(mmsghdr));
+        for (uint64_t m = 0; m < n && !list.full(); ++m) {
+          msghdr message;
+          if (!ReadUserMemory(&message, value + m * sizeof(mmsghdr), sizeof message)) break;
+          list.AddNamed(message, spec.kind == ArgKind::kOutMsgs);
+        }
+        break;
+      case ArgKind::kInt:
+      case ArgKind::kFd:
+      case ArgKind::kSize:
+      case ArgKind::kOut:
+      case ArgKind::kOutFixed:
+      case ArgKind::kOutArray:
+      case ArgKind::kOutBySize:
+      case ArgKind::kInStr:
+        break;
+    }
+  }
+  return list.count();
+}
+
 void CallMemory::RestoreMessagePointers() {
   if (!message_written_) return;
   msghdr now;

@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include <span>
+
+#include "protocol/frame.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/call.h"
 
@@ -27,12 +30,19 @@ class CallMemory {
   // or msghdr make it false, never a fault.
   bool Contains(uint64_t addr, uint64_t len, Access access);
 
+  // Whether the call has memory at all.
+  bool any() const;
+  // What the call is known to read, as much of it as a request carries at most; 0 ranges or more,
+  // at most ranges.size(). Looks at the program's memory only for what is named there in turn.
+  size_t ListReads(std::span<CopyPayload> ranges);
+
   // The server may write to a msghdr for its lengths and flags, but must not leave other pointers
   // in it for the program's next call. To be called when the call is over.
   void RestoreMessagePointers();
 
  private:
   static constexpr size_t kMaxArgs = 6;
+  class ReadList;
 
   void Capture();
   void CaptureInterfaceList(uint64_t request, uint64_t header);

@@ -32,7 +32,8 @@ void Raise(SignalSet signals) {
 long Connection::Prefork(PreforkCookie* cookie, Interruption* interruption) {
   Pending pending(this, FrameType::kPrefork, interruption);
   pending.cookie = cookie;
-  return Transact(&pending, 0, nullptr, 0);
+  OutgoingFrame frame(RequestHeader(&pending, 0), nullptr, 0);
+  return Transact(&pending, &frame);
 }
 
 long Connection::Issue(Call* call, Interruption* interruption) {
@@ -49,17 +50,27 @@ long Connection::Issue(Call* call, Interruption* interruption) {
   }
   for (;;) {
     CallMemory memory(*call);
-    Pending pending(this, FrameType::kSyscall, interruption);
+    const bool carries = linux_abi_ && (extensions_ & kExtensionInline) != 0 && memory.any();
+    Pending pending(this, carries ? FrameType::kInline : FrameType::kSyscall, interruption);
     pending.call = call;
     if (linux_abi_) pending.memory = &memory;
-    const long result = Transact(&pending, call->number, call->args,
-                                 call->nargs * sizeof(call->args[0]), call->send_fd);
+    OutgoingFrame frame(RequestHeader(&pending, call->number), call->args,
+                        call->nargs * sizeof(call->args[0]));
+    if (carries) AddBlocks(&memory, &frame);
+    const long result = Transact(&pending, &frame, call->send_fd);
     memory.RestoreMessagePointers();
     Raise(pending.raised);
     if (result != 0 || !RestartsCall(pending)) return result;
     SetSignalMask(interruption->mask);
     SetSignalMask(kAllSignals);
   }
+}
+
+void Connection::AddBlocks(CallMemory* memory, OutgoingFrame* frame) {
+  CopyPayload ranges[kMaxBlocks];
+  const size_t count = memory->ListReads(ranges);
+  for (size_t i = 0; i < count; ++i) frame->AddBlock(ranges[i]);
+  frame->AddTrailer();
 }
 
 bool Connection::RestartsCall(const Pending& pending) const {

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include <atomic>
+#include <span>
 #include <string_view>
 
 #include "protocol/banner.h"
@@ -30,6 +31,8 @@
 #include "rumpclient/core/deadline.h"
 #include "rumpclient/core/futex.h"
 #include "rumpclient/core/interruption.h"
+#include "rumpclient/core/outgoing_frame.h"
+#include "rumpclient/core/send_lock.h"
 
 namespace rump::client {
 
@@ -135,10 +138,12 @@ class Connection {
   // With both locks held.
   long MoveUnusedFd();
 
+  // Gives the request its number, too.
+  FrameHeader RequestHeader(Pending* pending, uint32_t u);
+  static void AddBlocks(CallMemory* memory, OutgoingFrame* frame);
   // Sends the request and waits for its response. 0, or -ENOTCONN, or for a response of class
   // ERROR its -errno.
-  long Transact(Pending* pending, uint32_t u, const void* payload, size_t payload_size,
-                int send_fd = -1);
+  long Transact(Pending* pending, OutgoingFrame* request, int send_fd = -1);
   void Await(Pending* pending);
   static void WaitWithSignals(void* pending);
   static void DropCancelled(void* pending);
@@ -166,16 +171,18 @@ class Connection {
   uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
-  // One send of a request with a short payload. Bytes sent, 0 if it failed.
-  size_t SendShort(const FrameHeader& header, const void* payload) const;
-  // One frame, whole: other threads' frames come before or behind it. 0 or -errno; after any error
-  // but EFAULT the stream cannot be used. EFAULT: the last part of the frame is memory that cannot
-  // be read, and an empty or zero-filled part was sent in its place. While the socket is full, the
+  // Sends the whole frame, or leaves it to a thread that is sending: other threads' frames come
+  // before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be used. EFAULT:
+  // there is memory that cannot be read, and the frame went without. While the socket is full, the
   // signals that `interruption` lets in and that have no handler end or stop the program.
-  long Send(FrameHeader header, const void* payload, size_t payload_size,
-            const Interruption* interruption, int send_fd = -1);
+  long Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd = -1);
+  // Send's parts, for who has the lock. False: the stream cannot be used.
+  long SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption, int send_fd);
+  bool SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
   // Returns false, without the lock, if the deadline passes first.
   bool LockToSend(const Interruption* interruption);
+  // After a send(2) that returned `sent`, and a wait if there was no room.
+  bool MaySendOn(long sent, const Interruption* interruption) const;
   long WaitFor(short events, const Interruption* interruption) const;
   // Sleeps, with the same signals let in.
   static void Pause(long nanoseconds, const Interruption* interruption);
@@ -187,6 +194,8 @@ class Connection {
     kLost,
   };
   ReadResult ReadFrame();
+  // Whether one has been received that no wait is needed for.
+  bool HasWholeFrame() const;
   bool ServeRequest(const FrameHeader& header);
   bool ServeCopyIn(const FrameHeader& header);
   bool ServeCopyOut(const FrameHeader& header);
@@ -194,6 +203,8 @@ class Connection {
   bool ServeAnonMmap(const FrameHeader& header);
   bool TakeResponse(const FrameHeader& header);
   bool TakeResult(const FrameHeader& header, Pending* pending, long* result);
+  // The `size` bytes of blocks behind the result in the response to an INLINE request.
+  bool TakeBlocks(uint64_t size, Pending* pending);
   // Consumes the header and the fixed part of the payload; false if the frame is too short for it.
   template <typename T>
   bool TakePayload(const FrameHeader& header, T* payload);
@@ -218,7 +229,7 @@ class Connection {
   const bool takes_fds_;
   bool linux_abi_ = false;  // the table of system calls describes what the server executes
   std::atomic<uint64_t> next_reqno_{1};
-  FutexLock send_lock_;  // held for a frame; the descriptor is closed under it
+  SendLock send_lock_;  // the descriptor is closed under it
 
   FutexLock lock_;             // list_, reader_, suspended_, and the state of what is in list_
   Pending* list_ = nullptr;    // newest first

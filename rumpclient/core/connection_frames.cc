@@ -18,10 +18,10 @@ namespace rump::client {
 namespace {
 
 constexpr int kMaxSignal = 64;
-// The longest payload of a request that is sent by one copy: arguments, command names.
-constexpr size_t kShortPayload = 64;
 // Between two looks whether another thread has sent its frame, in nanoseconds.
 constexpr long kLockPause = 20'000;
+// How often a thread that has sent its frame sends what others have left meanwhile.
+constexpr int kMostRounds = 4;
 
 size_t ResponsePayloadSize(FrameType type) {
   switch (type) {
@@ -32,26 +32,6 @@ size_t ResponsePayloadSize(FrameType type) {
     default:
       return sizeof(SyscallResultPayload);
   }
-}
-
-// What of a frame is still to be sent, behind `sent` bytes. `fault`: its payload cannot be read,
-// and zeros stand for it.
-size_t Unsent(const FrameHeader& header, const void* payload, size_t sent, bool fault,
-              iovec (&parts)[2]) {
-  static constexpr char kZeros[256] = {};
-  size_t count = 0;
-  if (sent < kHeaderSize) {
-    const char* const start = reinterpret_cast<const char*>(&header);
-    parts[count++] = {const_cast<char*>(start) + sent, kHeaderSize - sent};
-  }
-  const size_t done = sent > kHeaderSize ? sent - kHeaderSize : 0;
-  const size_t left = header.len - kHeaderSize - done;
-  if (left > 0 && fault) {
-    parts[count++] = {const_cast<char*>(kZeros), std::min(left, sizeof kZeros)};
-  } else if (left > 0) {
-    parts[count++] = {static_cast<char*>(const_cast<void*>(payload)) + done, left};
-  }
-  return count;
 }
 
 bool HasPassed(const Interruption* interruption) {
@@ -65,24 +45,6 @@ long Poll(pollfd* socket, __kernel_timespec* timeout, const Interruption* interr
   if (interruption == nullptr) return RawSyscall(SYS_ppoll, socket, count, timeout, nullptr, 0);
   const SignalSet mask = ~(WithoutHandler() & ~interruption->mask);
   return RawSyscall(SYS_ppoll, socket, count, timeout, &mask, sizeof mask);
-}
-
-// One sendmsg(2), with the descriptor `fd` unless it is -1.
-long SendParts(int socket, iovec* parts, size_t count, int fd) {
-  msghdr message = {};
-  message.msg_iov = parts;
-  message.msg_iovlen = count;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  }
-  return RawSyscall(SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
 }
 
 }  // namespace
@@ -129,49 +91,59 @@ bool Connection::LockToSend(const Interruption* interruption) {
   return true;
 }
 
-size_t Connection::SendShort(const FrameHeader& header, const void* payload) const {
-  std::byte frame[kHeaderSize + kShortPayload];
-  memcpy(frame, &header, kHeaderSize);
-  if (header.len > kHeaderSize) memcpy(frame + kHeaderSize, payload, header.len - kHeaderSize);
-  const long n = RawSyscall(SYS_sendto, fd(), frame, header.len, MSG_NOSIGNAL, nullptr, 0);
-  return n > 0 ? static_cast<size_t>(n) : 0;
+long Connection::Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd) {
+  if (!send_lock_.TryLock()) {
+    if (send_fd < 0 && frame->is_own() && send_lock_.Leave(frame->own())) return 0;
+    if (!LockToSend(interruption)) return -ETIMEDOUT;
+  }
+  const int fd = this->fd();
+  if (fd < 0) {
+    send_lock_.Unlock();
+    return -ENOTCONN;
+  }
+  send_lock_.Open();
+  const long result = SendFrame(fd, frame, interruption, send_fd);
+  for (int rounds = 0;; ++rounds) {
+    const auto left = send_lock_.Finish(/*last=*/rounds == kMostRounds);
+    if (left.empty()) return result;
+    if (SendLeft(fd, left, interruption)) continue;
+    // Nobody gets an answer any more.
+    RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+  }
 }
 
-long Connection::Send(FrameHeader header, const void* payload, size_t payload_size,
-                      const Interruption* interruption, int send_fd) {
-  if (!LockToSend(interruption)) return -ETIMEDOUT;
-  const FutexLockGuard guard(&send_lock_, AdoptLock());
-  const int fd = this->fd();
-  if (fd < 0) return -ENOTCONN;
-  header.len = kHeaderSize + payload_size;
+long Connection::SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption,
+                           int send_fd) {
   bool fault = false;
-  size_t sent = 0;
-  // The payload of a request is the library's own memory. What fails is tried again the long way.
-  if (header.cls == FrameClass::kRequest && payload_size <= kShortPayload && send_fd < 0) {
-    sent = SendShort(header, payload);
-  }
-  while (sent < header.len) {
-    iovec parts[2];
-    const size_t count = Unsent(header, payload, sent, fault, parts);
-    const long n = SendParts(fd, parts, count, sent == 0 ? send_fd : -1);
-    if (n == -EINTR) continue;
-    if (n == -EAGAIN && !deadline_.Passed() && !HasPassed(interruption)) {
-      WaitFor(POLLOUT, interruption);
-      continue;
-    }
+  while (!frame->done()) {
+    const long n = frame->SendSome(fd, frame->begun() ? -1 : send_fd);
+    if (MaySendOn(n, interruption)) continue;
     if (n == -EFAULT && !fault) {
       fault = true;
-      // Nothing sent yet, so the answer can still be the empty one.
-      if (sent == 0) header.len = kHeaderSize;
+      frame->LeaveMemoryOut();
       continue;
     }
-    if (n < 0) {
-      RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
-      return n;
-    }
-    sent += static_cast<size_t>(n);
+    RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+    return n;
   }
   return fault ? -EFAULT : 0;
+}
+
+bool Connection::SendLeft(int fd, std::span<const std::byte> bytes,
+                          const Interruption* interruption) {
+  while (!bytes.empty()) {
+    const long n = RawSyscall(SYS_sendto, fd, bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0);
+    if (!MaySendOn(n, interruption)) return false;
+    if (n > 0) bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+bool Connection::MaySendOn(long sent, const Interruption* interruption) const {
+  if (sent >= 0 || sent == -EINTR) return true;
+  if (sent != -EAGAIN || deadline_.Passed() || HasPassed(interruption)) return false;
+  WaitFor(POLLOUT, interruption);
+  return true;
 }
 
 Connection::ReadResult Connection::ReadFrame() {
@@ -199,6 +171,12 @@ Connection::ReadResult Connection::ReadFrame() {
       good = Skip(header.len);
   }
   return good ? ReadResult::kFrame : ReadResult::kLost;
+}
+
+bool Connection::HasWholeFrame() const {
+  FrameHeader header;
+  return DecodeHeader({unread(), unread_size()}, kMaxFrame, &header) == FrameError::kNone &&
+         header.len <= unread_size();
 }
 
 bool Connection::ServeRequest(const FrameHeader& header) {
@@ -238,8 +216,9 @@ bool Connection::ServeCopyIn(const FrameHeader& header) {
   // Answers to both kinds have the type COPYIN.
   const FrameHeader reply = {
       .reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn};
-  const long result =
-      Send(reply, reinterpret_cast<const void*>(range.addr), range.len, reading_for_);
+  OutgoingFrame frame(reply, nullptr, 0);
+  frame.AddMemory(range.addr, range.len);
+  const long result = Send(&frame, reading_for_);
   if (result == -EFAULT && owner != nullptr) owner->faulted = true;
   EndServing(owner);
   return result == 0 || result == -EFAULT;
@@ -303,7 +282,8 @@ bool Connection::ServeAnonMmap(const FrameHeader& header) {
   }
   const FrameHeader reply = {
       .reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kAnonMmap};
-  return Send(reply, &addr, sizeof addr, reading_for_) == 0;
+  OutgoingFrame frame(reply, &addr, sizeof addr);
+  return Send(&frame, reading_for_) == 0;
 }
 
 bool Connection::TakeResponse(const FrameHeader& header) {
@@ -341,8 +321,10 @@ bool Connection::TakeResult(const FrameHeader& header, Pending* pending, long* r
       *result = -error;
     }
   } else {
-    if (header.type != pending->type ||
-        header.len != kHeaderSize + ResponsePayloadSize(pending->type)) {
+    const bool may_be_longer = header.type == FrameType::kInline;
+    const uint64_t least = kHeaderSize + ResponsePayloadSize(pending->type);
+    if (header.type != pending->type || header.len < least ||
+        (header.len > least && !may_be_longer)) {
       return false;
     }
     if (pending->call != nullptr) {
@@ -350,13 +332,34 @@ bool Connection::TakeResult(const FrameHeader& header, Pending* pending, long* r
       if (!TakePayload(header, &answer)) return false;
       pending->call->error = answer.error;
       memcpy(pending->call->retval, answer.retval, sizeof answer.retval);
-    } else if (pending->cookie != nullptr) {
+      return TakeBlocks(header.len - least, pending);
+    }
+    if (pending->cookie != nullptr) {
       if (!TakePayload(header, pending->cookie)) return false;
     } else {
       int32_t error = 0;
       if (!TakePayload(header, &error)) return false;
       *result = -static_cast<long>(error);
     }
+  }
+  return true;
+}
+
+bool Connection::TakeBlocks(uint64_t size, Pending* pending) {
+  uint64_t bytes = 0;
+  for (size_t blocks = 0; size > 0; ++blocks) {
+    CopyPayload range;
+    if (size < sizeof range || blocks == kMaxBlocks || !Need(sizeof range)) return false;
+    memcpy(&range, unread(), sizeof range);
+    begin_ += sizeof range;
+    size -= sizeof range;
+    if (range.len > size || range.len > kMaxBlockBytes - bytes) return false;
+    size -= range.len;
+    bytes += range.len;
+    // Elsewhere than in this call's memory the server has no business.
+    const bool allowed = pending->memory != nullptr &&
+                         pending->memory->Contains(range.addr, range.len, Access::kWrite);
+    if (!(allowed ? CopyOut(range, &pending->faulted) : Skip(range.len))) return false;
   }
   return true;
 }

@@ -173,7 +173,8 @@ long Connection::Handshake(HandshakeKind kind, const void* payload, size_t paylo
                            const Interruption* interruption) {
   const Beginning beginning(this, interruption);
   Pending pending(this, FrameType::kHandshake, nullptr);
-  const long result = Transact(&pending, static_cast<uint32_t>(kind), payload, payload_size);
+  OutgoingFrame frame(RequestHeader(&pending, static_cast<uint32_t>(kind)), payload, payload_size);
+  const long result = Transact(&pending, &frame);
   return result == -ENOTCONN && deadline_.Passed() ? -ETIMEDOUT : result;
 }
 
@@ -184,7 +185,8 @@ long Connection::CancelFork(const PreforkCookie& cookie, const Interruption* int
                               .cls = FrameClass::kRequest,
                               .type = FrameType::kHandshake,
                               .u = static_cast<uint32_t>(HandshakeKind::kFork)};
-  const long result = Send(header, &payload, sizeof payload, nullptr);
+  OutgoingFrame frame(header, &payload, sizeof payload);
+  const long result = Send(&frame, nullptr);
   // There is no answer, but the server closes when it has done so.
   RawSyscall(SYS_shutdown, fd(), SHUT_WR);
   while (Receive(nullptr, 0) > 0) begin_ = end_ = 0;

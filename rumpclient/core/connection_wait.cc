@@ -20,20 +20,21 @@ constexpr long kLookInterval = 100'000'000;
 
 }  // namespace
 
-long Connection::Transact(Pending* pending, uint32_t u, const void* payload, size_t payload_size,
-                          int send_fd) {
+FrameHeader Connection::RequestHeader(Pending* pending, uint32_t u) {
+  pending->reqno = next_reqno_.fetch_add(1, std::memory_order_relaxed);
+  return {.reqno = pending->reqno, .cls = FrameClass::kRequest, .type = pending->type, .u = u};
+}
+
+long Connection::Transact(Pending* pending, OutgoingFrame* request, int send_fd) {
   {
     FutexLockGuard guard(&lock_);
     if (!open()) return -ENOTCONN;
-    pending->reqno = next_reqno_.fetch_add(1, std::memory_order_relaxed);
     pending->next = list_;
     list_ = pending;
   }
   if (pending->call != nullptr) pending->call->sent = true;
-  const FrameHeader header = {
-      .reqno = pending->reqno, .cls = FrameClass::kRequest, .type = pending->type, .u = u};
   // A failure shows to the reader as the end of the stream, behind what the server sent before.
-  (void)Send(header, payload, payload_size, pending->interruption, send_fd);
+  (void)Send(request, pending->interruption, send_fd);
   Await(pending);
   return pending->result;
 }
@@ -70,7 +71,9 @@ void Connection::ReadOnce(Pending* pending) {
   reader_ = pending;
   lock_.Unlock();
   reading_for_ = pending->interruption;
-  const ReadResult read = ReadFrame();
+  ReadResult read = ReadFrame();
+  // What has come with it is others', who would be woken for the role first and for that then.
+  while (read == ReadResult::kFrame && HasWholeFrame()) read = ReadFrame();
   if (read == ReadResult::kLost) Lose();
   // A wait with a timeout would not be restarted.
   if (read == ReadResult::kNothing) SetTimeout(false);
@@ -164,7 +167,8 @@ void Connection::SendCancel(const Pending& pending) {
                               .cls = FrameClass::kRequest,
                               .type = FrameType::kCancel};
   // A failure shows to the reader as the end of the stream.
-  (void)Send(header, &pending.reqno, sizeof pending.reqno, pending.interruption);
+  OutgoingFrame frame(header, &pending.reqno, sizeof pending.reqno);
+  (void)Send(&frame, pending.interruption);
 }
 
 void Connection::DropCancelled(void* arg) {
@@ -216,24 +220,30 @@ void Connection::Unlink(Pending* pending) {
 }
 
 void Connection::Complete(Pending* pending, long result) {
-  FutexLockGuard guard(&lock_);
-  Unlink(pending);
-  pending->result = result;
-  pending->done = true;
-  pending->served = false;
-  if (pending->watching) pending->Spoil();
-  // Under the lock: once it is released, the owner may return and its stack be gone.
-  pending->wake.store(1, std::memory_order_relaxed);
-  if (pending->asleep) FutexWakeOne(&pending->wake);
-  if (queued_fds_ > 0) KeepFds(CountWantedFds());
+  bool asleep;
+  {
+    FutexLockGuard guard(&lock_);
+    Unlink(pending);
+    pending->result = result;
+    pending->done = true;
+    pending->served = false;
+    if (pending->watching) pending->Spoil();
+    pending->wake.store(1, std::memory_order_relaxed);
+    asleep = pending->asleep;
+    if (queued_fds_ > 0) KeepFds(CountWantedFds());
+  }
+  // The owner needs the lock, too. It may have returned: then nobody sleeps at that address, or
+  // somebody who bears to be woken.
+  if (asleep) FutexWakeOne(&pending->wake);
 }
 
 void Connection::Lose() {
   // Ends a send(2) that another thread is blocked in, and with it its hold on the lock.
   RawSyscall(SYS_shutdown, fd(), SHUT_RDWR);
   {
-    FutexLockGuard guard(&send_lock_);
+    send_lock_.Lock();
     RawSyscall(SYS_close, fd_.exchange(-1, std::memory_order_relaxed));
+    send_lock_.Unlock();
   }
   for (;;) {
     Pending* pending;

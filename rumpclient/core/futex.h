@@ -57,13 +57,9 @@ class FutexLock {
   std::atomic<uint32_t> word_{kFree};
 };
 
-// For a lock that the caller has taken.
-struct AdoptLock {};
-
 class FutexLockGuard {
  public:
   explicit FutexLockGuard(FutexLock* lock) : lock_(lock) { lock_->Lock(); }
-  FutexLockGuard(FutexLock* lock, AdoptLock) : lock_(lock) {}
   ~FutexLockGuard() { lock_->Unlock(); }
   FutexLockGuard(const FutexLockGuard&) = delete;
   FutexLockGuard& operator=(const FutexLockGuard&) = delete;

@@ -74,14 +74,19 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
   size_t written = 0;  // of chunk
   while (buffers.left() > 0) {
     Errno error;
-    if (written == chunk.size()) {
+    std::span<const std::byte> next = chunk.bytes().subspan(written);
+    const bool in_chunk = !next.empty();
+    if (!in_chunk) {
+      next = buffers.InRequest(context, std::min<uint64_t>(buffers.left(), kWriteChunk));
+    }
+    if (next.empty()) {
       written = 0;
       error = co_await CopyInChunk(context, arg, buffers, &chunk);
-    }
-    if (error.ok()) {
-      const Result<size_t> n = arg.file->Write(chunk.bytes().subspan(written));
+      if (error.ok()) continue;
+    } else {
+      const Result<size_t> n = arg.file->Write(next);
       if (n.ok()) {
-        written += *n;
+        if (in_chunk) written += *n;
         buffers.Pass(*n);
         continue;
       }

@@ -28,6 +28,11 @@ Task<Result<ClientBuffers>> ClientBuffers::FromIovecs(CallContext& context, uint
   co_return std::move(result);
 }
 
+std::span<const std::byte> ClientBuffers::InRequest(const CallContext& context, size_t size) const {
+  if (size == 0 || buffers_[index_].size - offset_ < size) return {};
+  return context.call().InRequest(buffers_[index_].addr + offset_, size);
+}
+
 Task<Errno> ClientBuffers::Peek(CallContext& context, std::span<std::byte> destination) const {
   size_t index = index_;
   uint64_t offset = offset_;

@@ -36,6 +36,9 @@ class ClientBuffers {
   uint64_t left() const { return total_ - passed_; }
   uint64_t passed() const { return passed_; }
 
+  // The next `size` bytes (at most left()), if the request brought them in one piece, else none.
+  // They are not passed, and gone when the caller suspends.
+  std::span<const std::byte> InRequest(const CallContext& context, size_t size) const;
   // Copies the next destination.size() bytes (at most left()) in, without passing them.
   Task<Errno> Peek(CallContext& context, std::span<std::byte> destination) const;
   // Copies `data` (at most left() bytes) out and passes it.

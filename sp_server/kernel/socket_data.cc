@@ -186,21 +186,27 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
   CallBuffer chunk(context.process());
   size_t sent = 0;  // of chunk
   do {
-    if (sent == chunk.size()) {
+    std::span<const std::byte> next = chunk.bytes().subspan(sent);
+    bool in_chunk = !next.empty();
+    if (!in_chunk) {
+      next = buffers.InRequest(context, std::min<uint64_t>(buffers.left(), kSendChunk));
+    }
+    if (next.empty()) {
+      in_chunk = true;
       chunk.Resize(std::min<uint64_t>(buffers.left(), kSendChunk));
       // A datagram goes as a whole.
       if (!stream && chunk.size() < buffers.left()) co_return Errno(ENOBUFS);
       sent = 0;
       const Errno copied = co_await buffers.Peek(context, chunk.bytes());
       if (!copied.ok()) co_return buffers.passed() > 0 ? Result(buffers.passed()) : copied;
+      next = chunk.bytes();
     }
     // The last byte of all is the urgent one.
-    const bool last = buffers.left() == chunk.size() - sent;
+    const bool last = buffers.left() == next.size();
     const Result<size_t> n =
-        socket.SendMessage(chunk.bytes().subspan(sent), to, control,
-                           flags & ~(last ? kCallFlags : kCallFlags | MSG_OOB));
+        socket.SendMessage(next, to, control, flags & ~(last ? kCallFlags : kCallFlags | MSG_OOB));
     if (n.ok()) {
-      sent += *n;
+      if (in_chunk) sent += *n;
       buffers.Pass(*n);
       continue;
     }

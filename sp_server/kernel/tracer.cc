@@ -54,6 +54,11 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
   void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
     call_->CopyInStr(addr, max, Watch(addr, sink));
   }
+  std::span<const std::byte> InRequest(uint64_t addr, size_t len) const override {
+    const std::span<const std::byte> bytes = call_->InRequest(addr, len);
+    if (!bytes.empty()) memory_.Add(addr, bytes);
+    return bytes;
+  }
   void AnonMmap(size_t len, CopyInSink* sink) override { call_->AnonMmap(len, sink); }
   void CancelCopyIn() override { call_->CancelCopyIn(); }
   void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
@@ -100,7 +105,7 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
   const int pid_;
   const std::shared_ptr<Call> call_;
   const timespec started_;
-  SeenMemory memory_;
+  mutable SeenMemory memory_;
   // Of the copy that is under way.
   uint64_t addr_ = 0;
   CopyInSink* sink_ = nullptr;

@@ -63,7 +63,10 @@ class Call {
   // Asks for `len` bytes (at most kMaxCopy) at `addr` of the client. `sink` must live until told,
   // which may be before this returns, or taken back. A call asks for one thing at a time.
   virtual void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) = 0;
-  // The same for a string of at most `max` bytes, its NUL included.
+  // The `len` bytes at `addr` if they came along with the request, else none. They are there until
+  // SystemCall returns. CopyIn looks here first.
+  virtual std::span<const std::byte> InRequest(uint64_t addr, size_t len) const = 0;
+  // CopyIn for a string of at most `max` bytes, its NUL included.
   virtual void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) = 0;
   // Asks the client to map `len` bytes of zeroes. `sink` gets the 8 bytes of their address; ENOMEM
   // if the client could not.

@@ -190,7 +190,10 @@ bool Session::HandleFrame(const FrameHeader& header, std::span<const std::byte> 
   } else if (header.cls == FrameClass::kResponse) {
     return true;  // nobody waits for it
   } else if (const auto* call = std::get_if<SyscallRequest>(&message)) {
-    HandleSyscall(header, *call);
+    HandleSyscall(header, call->args);
+  } else if (const auto* carrying = std::get_if<InlineRequest>(&message);
+             carrying != nullptr && (server_->options().extensions & kExtensionInline) != 0) {
+    HandleSyscall(header, carrying->args, carrying->blocks);
   } else if (std::holds_alternative<PreforkRequest>(message)) {
     return HandlePrefork(header);
   } else if (const auto* cancel = std::get_if<CancelRequest>(&message);
@@ -280,13 +283,15 @@ bool Session::HandlePrefork(const FrameHeader& header) {
   return true;
 }
 
-void Session::HandleSyscall(const FrameHeader& header, const SyscallRequest& request) {
+void Session::HandleSyscall(const FrameHeader& header, std::span<const std::byte> args,
+                            std::span<const std::byte> blocks) {
   if (state_ == State::kInExec) return SendError(header, WireError::kInExec);
   if (calls_.size() >= server_->options().limits.calls_in_flight) {
     return SendError(header, WireError::kTryAgain);
   }
-  const auto call = std::make_shared<SessionCall>(this, header, request.args, std::move(frame_fd_));
+  const auto call = std::make_shared<SessionCall>(this, header, args, blocks, std::move(frame_fd_));
   process_->SystemCall(call);
+  call->DropBlocks();
   frame_fd_ = call->TakeFd();
 }
 

@@ -67,6 +67,13 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
     uint64_t position;
     UniqueFd fd;
   };
+  // The response of an INLINE request that is being made at the end of the output.
+  struct OpenAnswer {
+    const SessionCall* call = nullptr;
+    size_t begin = 0;  // in output_
+    size_t blocks = 0;
+    size_t bytes = 0;  // of all blocks
+  };
 
   void OnEvents(uint32_t events) override;
   void OnLate() override;
@@ -83,7 +90,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   bool HandleFrame(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleHandshake(const FrameHeader& header, std::span<const std::byte> payload);
   bool HandleFork(const FrameHeader& header, const ForkRequest& request);
-  void HandleSyscall(const FrameHeader& header, const SyscallRequest& request);
+  void HandleSyscall(const FrameHeader& header, std::span<const std::byte> args,
+                     std::span<const std::byte> blocks = {});
   bool HandlePrefork(const FrameHeader& header);
   void HandleCancel(const CancelRequest& request);
   void HandleAnswer(const FrameHeader& header, std::span<const std::byte> data);
@@ -94,6 +102,19 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   // Appends a frame made of header fields and up to two pieces of payload to the output.
   void Append(FrameHeader header, std::span<const std::byte> first,
               std::span<const std::byte> second = {});
+  // Puts bytes that `call` copies out into its response, which is the end of the output until
+  // something else is appended. False: they are too many for one.
+  bool AddToAnswer(SessionCall* call, uint64_t addr, std::span<const std::byte> data);
+  // Appends the response, or completes the one that AddToAnswer has begun.
+  void FinishAnswer(SessionCall* call, const FrameHeader& header,
+                    const SyscallResultPayload& result, UniqueFd fd);
+  // Makes COPYOUTs of what AddToAnswer has gathered: the response is not to come next.
+  void CloseAnswer();
+  void CloseAnswer(const SessionCall* call) {
+    if (answer_.call == call) CloseAnswer();
+  }
+  // Whether `size` more bytes of output may wait; the client is cut off if they may not.
+  bool MayAppend(size_t size);
   size_t unread() const { return output_.size() - output_begin_; }
   bool HasOutputRoom() const;
   // Lets the calls that wait for room go on, one in each turn of the loop, so that what it sends
@@ -128,6 +149,7 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   size_t output_begin_ = 0;
   uint64_t output_position_ = 0;  // of output_[output_begin_], counted from the first byte ever
   std::deque<PendingFd> output_fds_;
+  OpenAnswer answer_;
   bool flush_scheduled_ = false;
   std::list<SessionCall*> output_queue_;  // calls that wait for room
   bool grant_scheduled_ = false;

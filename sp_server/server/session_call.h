@@ -23,10 +23,13 @@ inline std::span<const std::byte> BytesOf(const auto& object) {
 
 class Session::SessionCall final : public Call, public std::enable_shared_from_this<SessionCall> {
  public:
+  // `blocks` came with the request, if it is an INLINE one.
   SessionCall(Session* session, const FrameHeader& header, std::span<const std::byte> args,
-              UniqueFd fd)
+              std::span<const std::byte> blocks, UniqueFd fd)
       : session_(session),
         reqno_(header.reqno),
+        type_(header.type),
+        blocks_(blocks),
         entry_(session->calls_.emplace(reqno_, this)),
         request_fd_(std::move(fd)) {
     number_ = header.u;
@@ -36,8 +39,21 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   ~SessionCall() override { Detach(); }
 
   void CopyIn(uint64_t addr, size_t len, CopyInSink* sink) override {
+    if (const auto bytes = InRequest(addr, len); !bytes.empty()) return sink->OnCopyIn(kOk, bytes);
     AskForMemory(FrameType::kCopyIn, addr, len, sink);
   }
+  std::span<const std::byte> InRequest(uint64_t addr, size_t len) const override {
+    CopyPayload range;
+    std::span<const std::byte> bytes;
+    for (auto blocks = blocks_; TakeBlock(&blocks, &range, &bytes);) {
+      if (addr < range.addr || len > range.len) continue;
+      const uint64_t offset = addr - range.addr;
+      if (offset <= range.len - len) return bytes.subspan(offset, len);
+    }
+    return {};
+  }
+  // The frame's bytes are about to be gone. What the call has not looked at it asks for.
+  void DropBlocks() { blocks_ = {}; }
   void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
     AskForMemory(FrameType::kCopyInStr, addr, max, sink);
   }
@@ -50,6 +66,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   }
 
   void CopyOut(uint64_t addr, std::span<const std::byte> data) override {
+    if (session_ == nullptr || data.empty()) return;
+    if (type_ == FrameType::kInline && session_->AddToAnswer(this, addr, data)) return;
     while (session_ != nullptr && !data.empty()) {
       const std::span<const std::byte> chunk = data.first(std::min(data.size(), kMaxCopy));
       const CopyPayload range{chunk.size(), addr};
@@ -107,12 +125,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     if (session_ != nullptr && session_->state_ != State::kInExec) {
       const SyscallResultPayload result{
           .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
-      if (fd_.valid()) {
-        session_->output_fds_.push_back(
-            {session_->output_position_ + session_->unread(), std::move(fd_)});
-      }
-      session_->Append({.reqno = reqno_, .cls = FrameClass::kResponse, .type = FrameType::kSyscall},
-                       BytesOf(result));
+      session_->FinishAnswer(this, {.reqno = reqno_, .cls = FrameClass::kResponse, .type = type_},
+                             result, std::move(fd_));
     }
     Detach();
   }
@@ -120,6 +134,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   void Detach() {
     if (session_ != nullptr) {
       AwaitOutputRoom(nullptr);
+      session_->CloseAnswer(this);
       session_->calls_.erase(entry_);
     }
     session_ = nullptr;
@@ -145,6 +160,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
 
   Session* session_;
   const uint64_t reqno_;
+  const FrameType type_;  // of the request and of its response
+  std::span<const std::byte> blocks_;
   const CallMap::iterator entry_;
   uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
   OutputWaiter* output_waiter_ = nullptr;

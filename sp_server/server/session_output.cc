@@ -15,26 +15,82 @@
 namespace rump {
 namespace {
 // An output buffer that grew beyond this is given back once it is empty.
-constexpr size_t kOutputKept = 64 * 1024;
+constexpr size_t kOutputKept = 128 * 1024;
+// What stands before the blocks of a response.
+constexpr size_t kAnswerHead = kHeaderSize + sizeof(SyscallResultPayload);
+
+void AppendBytes(std::span<const std::byte> bytes, std::vector<std::byte>* output) {
+  output->insert(output->end(), bytes.begin(), bytes.end());
+}
 }  // namespace
+
+bool Session::MayAppend(size_t size) {
+  if (closed_) return false;
+  if (unread() + size <= server_->options().limits.output_bytes) return true;
+  fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
+          peer_.description.c_str());
+  Close(false);
+  return false;
+}
 
 void Session::Append(FrameHeader header, std::span<const std::byte> first,
                      std::span<const std::byte> second) {
-  if (closed_) return;
+  CloseAnswer();
   header.len = kHeaderSize + first.size() + second.size();
-  if (unread() + header.len > server_->options().limits.output_bytes) {
-    fprintf(stderr, "rump_server: client %s does not read its replies: disconnected\n",
-            peer_.description.c_str());
-    return Close(false);
-  }
-  const size_t at = output_.size();
-  output_.resize(at + header.len);
-  EncodeHeader(header, output_.data() + at);
-  if (!first.empty()) memcpy(output_.data() + at + kHeaderSize, first.data(), first.size());
-  if (!second.empty()) {
-    memcpy(output_.data() + at + kHeaderSize + first.size(), second.data(), second.size());
-  }
+  if (!MayAppend(header.len)) return;
+  AppendBytes(BytesOf(header), &output_);
+  AppendBytes(first, &output_);
+  AppendBytes(second, &output_);
   ScheduleFlush();
+}
+
+bool Session::AddToAnswer(SessionCall* call, uint64_t addr, std::span<const std::byte> data) {
+  if (data.size() > kMaxBlockBytes) return false;
+  if (answer_.call != call || answer_.blocks == kMaxBlocks ||
+      answer_.bytes + data.size() > kMaxBlockBytes) {
+    CloseAnswer();
+    if (!MayAppend(kAnswerHead)) return true;
+    answer_ = {.call = call, .begin = output_.size()};
+    output_.resize(output_.size() + kAnswerHead);
+    ScheduleFlush();
+  }
+  const CopyPayload range{data.size(), addr};
+  if (!MayAppend(sizeof range + data.size())) return true;
+  AppendBytes(BytesOf(range), &output_);
+  AppendBytes(data, &output_);
+  ++answer_.blocks;
+  answer_.bytes += data.size();
+  return true;
+}
+
+void Session::FinishAnswer(SessionCall* call, const FrameHeader& header,
+                           const SyscallResultPayload& result, UniqueFd fd) {
+  const bool begun = answer_.call == call;
+  if (!begun) CloseAnswer();
+  const size_t begin = begun ? answer_.begin : output_.size();
+  if (fd.valid()) {
+    output_fds_.push_back({output_position_ + begin - output_begin_, std::move(fd)});
+  }
+  if (!begun) return Append(header, BytesOf(result));
+  answer_.call = nullptr;
+  FrameHeader whole = header;
+  whole.len = output_.size() - begin;
+  EncodeHeader(whole, output_.data() + begin);
+  memcpy(output_.data() + begin + kHeaderSize, &result, sizeof result);
+}
+
+void Session::CloseAnswer() {
+  if (answer_.call == nullptr) return;
+  answer_.call = nullptr;
+  const auto begin = output_.begin() + static_cast<ptrdiff_t>(answer_.begin);
+  const std::vector<std::byte> gathered(begin, output_.end());
+  output_.erase(begin, output_.end());
+  CopyPayload range;
+  std::span<const std::byte> data;
+  for (auto blocks = std::span(gathered).subspan(kAnswerHead); TakeBlock(&blocks, &range, &data);) {
+    ++server_->counters().copyouts;
+    Append({.reqno = next_reqno_++, .type = FrameType::kCopyOut}, BytesOf(range), data);
+  }
 }
 
 void Session::ScheduleFlush() {
@@ -67,6 +123,7 @@ ssize_t Session::SendSome(bool* with_fd) {
 }
 
 bool Session::Flush() {
+  CloseAnswer();
   while (output_begin_ < output_.size()) {
     bool with_fd = false;
     const ssize_t n = SendSome(&with_fd);

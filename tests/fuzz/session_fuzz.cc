@@ -147,12 +147,24 @@ class Client {
 
   void SystemCall(Input* input) {
     const SyscallSpec& spec = Row(input->Number());
-    std::string args;
-    for (int i = 0; i < spec.nargs; ++i) {
-      const uint64_t arg = Argument(input);
-      args.append(reinterpret_cast<const char*>(&arg), sizeof arg);
+    Send({.reqno = ++call_, .type = FrameType::kSyscall, .u = spec.number}, Slots(spec, input));
+  }
+  // The same with memory: blocks that are as they should be, and such that are not.
+  void InlineCall(Input* input) {
+    const SyscallSpec& spec = Row(input->Number());
+    std::string payload = Slots(spec, input);
+    InlineTrailer trailer{.slots = spec.nargs, .blocks = input->Byte() % (kMaxBlocks + 2U)};
+    for (uint32_t i = 0; i < trailer.blocks; ++i) {
+      CopyPayload range{.len = 0, .addr = Argument(input)};
+      const std::string bytes = input->Bytes(input->Byte() % 64);
+      range.len = input->Byte() % 16 != 0 ? bytes.size() : Argument(input);
+      payload.append(reinterpret_cast<const char*>(&range), sizeof range).append(bytes);
     }
-    Send({.reqno = ++call_, .type = FrameType::kSyscall, .u = spec.number}, args);
+    const uint8_t lie = input->Byte();
+    if (lie % 16 == 1) trailer.slots = lie;
+    if (lie % 16 == 2) trailer.blocks = lie >> 4;
+    payload.append(reinterpret_cast<const char*>(&trailer), sizeof trailer);
+    Send({.reqno = ++call_, .type = FrameType::kInline, .u = spec.number}, payload);
   }
   // One of the last calls.
   void Cancel(Input* input) {
@@ -212,6 +224,9 @@ class Client {
       } else if (const auto* response = std::get_if<SyscallResponse>(&message)) {
         if (response->result.pad != 0) abort();
         if (response->result.retval[0] >= kFirstObjectId) object = response->result.retval[0];
+      } else if (const auto* answer = std::get_if<InlineResponse>(&message)) {
+        if (answer->result.pad != 0) abort();
+        if (answer->result.retval[0] >= kFirstObjectId) object = answer->result.retval[0];
       } else if (const auto* prefork = std::get_if<PreforkResponse>(&message)) {
         cookie = prefork->cookie;
       }
@@ -255,6 +270,15 @@ class Client {
     return row == table.end() ? table.front() : *row;
   }
 
+  static std::string Slots(const SyscallSpec& spec, Input* input) {
+    std::string slots;
+    for (int i = 0; i < spec.nargs; ++i) {
+      const uint64_t arg = Argument(input);
+      slots.append(reinterpret_cast<const char*>(&arg), sizeof arg);
+    }
+    return slots;
+  }
+
   static uint64_t Argument(Input* input) {
     const uint8_t byte = input->Byte();
     switch (byte >> 5) {
@@ -288,7 +312,11 @@ class Client {
   static inline std::vector<UniqueFd> sockets_;
 };
 
+// The kinds from here on are those of before with a call in place of the last one.
+constexpr uint8_t kInlineKinds = 64;
+
 void Step(Client* client, Input* input, uint8_t kind) {
+  if (kind >= kInlineKinds && kind % 16 == 15) return client->InlineCall(input);
   switch (kind % 16) {
     case 0:
       return client->SendBytes(input->Bytes(input->Byte()));

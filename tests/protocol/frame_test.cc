@@ -62,6 +62,8 @@ constexpr PreforkCookie kCookie{{0x12bc9e1b, 0x2c66367b, 0xa1351dbe, 0xd93bee45}
 constexpr char kData[] = "ab";
 const std::span<const std::byte> kDataBytes = std::as_bytes(std::span<const char>(kData, 2));
 const std::byte kArgs[16] = {std::byte{3}, {}, {}, {}, {}, {}, {}, {}, std::byte{4}};
+// Two bytes at 16.
+const Bytes kBlock = FromHex("020000000000000010000000000000006162");
 
 const std::vector<Sample>& Samples() {
   using enum FrameClass;
@@ -156,6 +158,29 @@ const std::vector<Sample>& Samples() {
        "20000000000000000700000000000000"
        "0000090000000000"
        "0201000000000000"},
+      {"Inline", kRequest, kInline, 1, InlineRequest{kArgs, kBlock, 1, kDataBytes},
+       "44000000000000000700000000000000"
+       "00000a0001000000"
+       "0300000000000000"
+       "0400000000000000"
+       "0200000000000000"
+       "1000000000000000"
+       "6162"
+       "6162"
+       "0200000001000000"},
+      {"InlineWithoutAnything", kRequest, kInline, 39, InlineRequest{},
+       "20000000000000000700000000000000"
+       "00000a0027000000"
+       "0000000000000000"},
+      {"InlineResponse", kResponse, kInline, 0, InlineResponse{{0, 0, {2, 0}}, kBlock},
+       "42000000000000000700000000000000"
+       "01000a0000000000"
+       "0000000000000000"
+       "0200000000000000"
+       "0000000000000000"
+       "0200000000000000"
+       "1000000000000000"
+       "6162"},
       {"Error", kError, kHandshake, 7, ErrorResponse{},
        "18000000000000000700000000000000"
        "0200000007000000"},
@@ -290,7 +315,7 @@ TEST(FrameTest, ClassTypeAndHandshakeOutsideOfTheProtocol) {
   for (const uint32_t n : {3u, 9u, 0xffffu}) {
     EXPECT_EQ(DecodePayload(cls(n), FrameType::kSyscall, 0, {}), FrameError::kUnknownClass);
   }
-  for (const uint32_t n : {10u, 77u, 0xffffu}) {
+  for (const uint32_t n : {11u, 77u, 0xffffu}) {
     for (const uint32_t c : {0u, 1u, 2u}) {
       EXPECT_EQ(DecodePayload(cls(c), type(n), 0, {}), FrameError::kUnknownType) << n << " " << c;
     }
@@ -351,6 +376,66 @@ TEST(FrameTest, CopyOutLengthMustBeThatOfTheData) {
   }
 }
 
+std::string Block(uint64_t len, uint64_t addr, size_t bytes) {
+  const CopyPayload range{len, addr};
+  return std::string(reinterpret_cast<const char*>(&range), sizeof range) + std::string(bytes, 'b');
+}
+
+FrameError DecodeInline(const std::string& body, InlineTrailer trailer) {
+  return DecodePayload(
+      FrameClass::kRequest, FrameType::kInline, 1,
+      ToBytes(body + std::string(reinterpret_cast<const char*>(&trailer), sizeof trailer)));
+}
+
+FrameError DecodeInlineAnswer(const std::string& blocks) {
+  return DecodePayload(FrameClass::kResponse, FrameType::kInline, 0,
+                       ToBytes(std::string(sizeof(SyscallResultPayload), '\0') + blocks));
+}
+
+TEST(FrameTest, BlocksStayWithinTheFrame) {
+  using enum FrameError;
+  const std::string slots(16, 's');
+  const std::string good = Block(3, 100, 3);
+  EXPECT_EQ(DecodeInline(slots + good, {2, 1}), kNone);
+  EXPECT_EQ(DecodeInline(slots + good + good, {2, 2}), kNone);
+  EXPECT_EQ(DecodeInline(slots, {3, 0}), kBadPayload) << "fewer slots than it says";
+  EXPECT_EQ(DecodeInline(slots, {UINT32_MAX, 0}), kBadPayload);
+  EXPECT_EQ(DecodeInline(std::string(72, 's'), {9, 0}), kBadPayload) << "too many slots";
+  EXPECT_EQ(DecodeInline(slots + good, {2, 2}), kBadPayload) << "fewer blocks than it says";
+  EXPECT_EQ(DecodeInline(slots, {2, 1}), kBadPayload);
+  EXPECT_EQ(DecodeInline(slots + good, {2, UINT32_MAX}), kBadPayload);
+  EXPECT_EQ(DecodeInline(slots + Block(4, 100, 3), {2, 1}), kBadPayload) << "beyond the end";
+  EXPECT_EQ(DecodeInline(slots + Block(UINT64_MAX, 0, 3), {2, 1}), kBadPayload);
+  EXPECT_EQ(DecodeInline(slots + std::string(15, 'b'), {2, 1}), kBadPayload) << "half a head";
+  EXPECT_EQ(DecodeInline(slots + Block(3, UINT64_MAX - 2, 3), {2, 1}), kBadPayload)
+      << "beyond the last address";
+  EXPECT_EQ(DecodeInline(slots + Block(3, UINT64_MAX - 3, 3), {2, 1}), kNone);
+  EXPECT_EQ(DecodePayload(FrameClass::kRequest, FrameType::kInline, 1, Bytes(7)), kBadPayload);
+
+  EXPECT_EQ(DecodeInlineAnswer(""), kNone);
+  EXPECT_EQ(DecodeInlineAnswer(good + good), kNone);
+  EXPECT_EQ(DecodeInlineAnswer(good + "x"), kBadPayload);
+  EXPECT_EQ(DecodeInlineAnswer(Block(4, 100, 3)), kBadPayload);
+  EXPECT_EQ(DecodeInlineAnswer(Block(3, UINT64_MAX, 3)), kBadPayload);
+  EXPECT_EQ(DecodePayload(FrameClass::kResponse, FrameType::kInline, 0, Bytes(23)), kBadPayload);
+}
+
+TEST(FrameTest, BlocksAreFewAndShort) {
+  std::string many;
+  for (size_t i = 0; i < kMaxBlocks; ++i) many += Block(1, i, 1);
+  EXPECT_EQ(DecodeInline(many, {0, kMaxBlocks}), FrameError::kNone);
+  EXPECT_EQ(DecodeInlineAnswer(many), FrameError::kNone);
+  many += Block(1, 0, 1);
+  EXPECT_EQ(DecodeInline(many, {0, kMaxBlocks + 1}), FrameError::kBadPayload);
+  EXPECT_EQ(DecodeInlineAnswer(many), FrameError::kBadPayload);
+  EXPECT_EQ(DecodeInline(many, {0, kMaxBlocks}), FrameError::kNone) << "the rest is not looked at";
+
+  const std::string half = Block(kMaxBlockBytes / 2, 0, kMaxBlockBytes / 2);
+  EXPECT_EQ(DecodeInline(half + half, {0, 2}), FrameError::kNone);
+  EXPECT_EQ(DecodeInline(half + half + Block(1, 0, 1), {0, 3}), FrameError::kBadPayload);
+  EXPECT_EQ(DecodeInlineAnswer(half + half + Block(1, 0, 1)), FrameError::kBadPayload);
+}
+
 TEST(FrameTest, CommandNamesEndAtTheirOneNul) {
   for (const uint32_t u : {0u, 3u}) {
     const auto decode = [u](std::string_view payload) {
@@ -375,7 +460,7 @@ TEST(FrameTest, RandomBytesAreRefusedOrRoundTrip) {
     FrameHeader header{.len = kHeaderSize + payload.size(),
                        .reqno = random(),
                        .cls = static_cast<FrameClass>(below(4)),
-                       .type = static_cast<FrameType>(below(10)),
+                       .type = static_cast<FrameType>(below(11)),
                        .u = below(5)};
     Message message;
     if (DecodeMessage(header, payload, &message) != FrameError::kNone) continue;

@@ -60,7 +60,8 @@ std::string FreeTcpUrl() {
 
 }  // namespace
 
-TestServer::TestServer(Transport transport, const char* option) : option_(option) {
+TestServer::TestServer(Transport transport, const char* option)
+    : option_(option != nullptr ? option : getenv("SERVER_OPTION")) {
   char directory[] = "/tmp/rhXXXXXX";
   EXPECT_NE(nullptr, mkdtemp(directory)) << strerror(errno);
   directory_ = directory;

@@ -16,7 +16,8 @@ namespace rump::client {
 
 class TestServer {
  public:
-  // `option`: one of rump_server's, or nothing.
+  // `option`: one of rump_server's; nullptr for what SERVER_OPTION in the environment says, if
+  // anything.
   explicit TestServer(Transport transport = Transport::kUnix, const char* option = nullptr);
   ~TestServer();
   TestServer(const TestServer&) = delete;

@@ -89,6 +89,8 @@ TEST(CommandLine, EveryLimitHasAnOption) {
 
 TEST(CommandLine, ExtensionsCanBeOff) {
   EXPECT_EQ(Parse({"--no-extensions", "unix://a"})->server.extensions, 0U);
+  EXPECT_EQ(Parse({"--no-inline", "unix://a"})->server.extensions,
+            kAllExtensions & ~uint32_t{kExtensionInline});
 }
 
 TEST(CommandLine, SaysWhatIsWrong) {

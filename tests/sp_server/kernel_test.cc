@@ -55,6 +55,7 @@ class NoCall final : public Call {
  public:
   void CopyIn(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
   void CopyInStr(uint64_t, size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
+  std::span<const std::byte> InRequest(uint64_t, size_t) const override { return {}; }
   void AnonMmap(size_t, CopyInSink* sink) override { sink->OnCopyIn(Errno(EFAULT), {}); }
   void CancelCopyIn() override {}
   void CopyOut(uint64_t, std::span<const std::byte>) override {}

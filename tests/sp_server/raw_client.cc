@@ -99,8 +99,41 @@ uint64_t RawClient::SendCall(uint32_t number, std::initializer_list<uint64_t> ar
     payload.append(reinterpret_cast<const char*>(&arg), sizeof arg);
   }
   const uint64_t reqno = next_reqno_++;
-  Send({.reqno = reqno, .type = FrameType::kSyscall, .u = number}, payload, fd);
+  FrameHeader header{.reqno = reqno, .type = FrameType::kSyscall, .u = number};
+  if (carried_ != nullptr) {
+    header.type = FrameType::kInline;
+    payload += CarriedBlocks(args);
+  }
+  Send(header, payload, fd);
   return reqno;
+}
+
+std::string RawClient::CarriedBlocks(std::initializer_list<uint64_t> args) const {
+  constexpr size_t kBlock = 4096;
+  std::string blocks;
+  InlineTrailer trailer{.slots = static_cast<uint32_t>(args.size())};
+  for (const uint64_t addr : args) {
+    if (addr >= carried_->size()) continue;
+    const std::string_view bytes = std::string_view(*carried_).substr(addr, kBlock);
+    blocks += Block(addr, bytes);
+    ++trailer.blocks;
+  }
+  return blocks + std::string(reinterpret_cast<const char*>(&trailer), sizeof trailer);
+}
+
+std::string Block(uint64_t addr, std::string_view bytes) {
+  const CopyPayload range{bytes.size(), addr};
+  return std::string(reinterpret_cast<const char*>(&range), sizeof range).append(bytes);
+}
+
+void RawClient::TakeBlocks(std::string_view blocks, std::string* memory) {
+  auto rest = std::as_bytes(std::span(blocks));
+  CopyPayload range;
+  std::span<const std::byte> bytes;
+  while (TakeBlock(&rest, &range, &bytes)) {
+    memory->resize(std::max<size_t>(memory->size(), range.addr + range.len));
+    memcpy(memory->data() + range.addr, bytes.data(), bytes.size());
+  }
 }
 
 SyscallResultPayload RawClient::CallResult(uint32_t number, std::initializer_list<uint64_t> args) {
@@ -113,10 +146,12 @@ SyscallResultPayload RawClient::Finish(uint64_t reqno, std::string* memory) {
     const std::optional<RawFrame> frame = Receive();
     if (!frame) return {.error = -1};
     const FrameHeader& header = frame->header;
-    if (header.cls == FrameClass::kResponse && header.type == FrameType::kSyscall) {
+    if (header.cls == FrameClass::kResponse &&
+        (header.type == FrameType::kSyscall || header.type == FrameType::kInline)) {
       SyscallResultPayload result;
       memcpy(&result, frame->payload.data(), std::min(sizeof result, frame->payload.size()));
       finished_[header.reqno] = result;
+      TakeBlocks(std::string_view(frame->payload).substr(sizeof result), memory);
     }
     if (header.cls != FrameClass::kRequest) continue;
     if (header.type == FrameType::kRaise) raised_.push_back(static_cast<int>(header.u));
@@ -128,8 +163,7 @@ SyscallResultPayload RawClient::Finish(uint64_t reqno, std::string* memory) {
       Send({.reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kCopyIn},
            inside ? std::string_view(*memory).substr(range.addr, range.len) : "");
     } else if (header.type == FrameType::kCopyOut) {
-      memory->resize(std::max<size_t>(memory->size(), range.addr + range.len));
-      memory->replace(range.addr, range.len, frame->payload, sizeof range);
+      TakeBlocks(frame->payload, memory);
     }
   }
   return finished_.extract(reqno).mapped();

@@ -40,6 +40,8 @@ class RawClient {
 
   // GUEST handshake under `command`; true if it was granted.
   bool Guest(std::string_view command = "test");
+  // From now on system calls are INLINE requests, with what of *memory is at their arguments.
+  void CarryMemory(const std::string* memory) { carried_ = memory; }
   // Sends a system call; returns its reqno.
   uint64_t SendCall(uint32_t number, std::initializer_list<uint64_t> args, int fd = -1);
   // The result of a call that needs no copies.
@@ -57,14 +59,20 @@ class RawClient {
 
  private:
   bool ReadExactly(void* data, size_t size);
+  std::string CarriedBlocks(std::initializer_list<uint64_t> args) const;
+  static void TakeBlocks(std::string_view blocks, std::string* memory);
 
   UniqueFd fd_;
   std::string banner_;
   UniqueFd received_;
   uint64_t next_reqno_ = 1;
+  const std::string* carried_ = nullptr;
   std::map<uint64_t, SyscallResultPayload> finished_;
   std::vector<int> raised_;
 };
+
+// One as INLINE requests and responses carry it; also what a COPYOUT has behind its header.
+std::string Block(uint64_t addr, std::string_view bytes);
 
 }  // namespace rump
 

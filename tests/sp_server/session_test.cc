@@ -55,7 +55,7 @@ class SessionTest : public testing::Test {
 TEST_F(SessionTest, BannerNamesTheAbiAndTheExtensions) {
   RawClient client(server_.path());
   EXPECT_THAT(client.banner(), StartsWith("RUMPSP-0.4-Linux-"));
-  EXPECT_THAT(client.banner(), HasSubstr("/x86_64 +cancel+hostfd+control\n"));
+  EXPECT_THAT(client.banner(), HasSubstr("/x86_64 +cancel+hostfd+control+inline\n"));
 }
 
 TEST_F(SessionTest, GuestIsAProcessOfItsOwn) {
