@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -125,6 +126,8 @@ def main():
     parser.add_argument("--quick", action="store_true",
                         help="one short round: whether everything runs, the numbers mean little")
     options = parser.parse_args()
+    # So that it ends the servers that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.quick and (options.check or options.update):
         parser.error("--quick ratios can be neither checked nor kept")
     if options.rounds < 1:

@@ -100,8 +100,8 @@ def socket_rows(programs):
                                           one_cpu=one_cpu)
 
     def fairness(mode, index):
-        return programs.once(programs.sockets, mode, "fairness_bench", "1000", programs.seconds(4),
-                             one_cpu=False)[index]
+        return programs.once(programs.sockets, mode, "fairness_bench", programs.times(1000),
+                             programs.seconds(4), one_cpu=False)[index]
 
     def beside(index, **options):
         return Row(yardstick=NATIVE, measure=lambda: [fairness(NATIVE, index),
