@@ -117,7 +117,8 @@ BENCHMARK(BM_TcpConnectAcceptClose);
 
 void BM_UdpPingPong(benchmark::State& state) {
   NetStack* stack = &NetStack::Get();
-  UdpSocket a(stack, AF_INET, IPPROTO_UDP, 0), b(stack, AF_INET, IPPROTO_UDP, 0);
+  const auto memory = std::make_shared<Budget>(size_t{1} << 20);
+  UdpSocket a(stack, AF_INET, IPPROTO_UDP, 0, memory), b(stack, AF_INET, IPPROTO_UDP, 0, memory);
   Check(state, a.Bind(Loopback()).ok() && b.Bind(Loopback()).ok());
   Check(state, a.Connect(*b.LocalAddress()).ok() && b.Connect(*a.LocalAddress()).ok());
   std::byte byte{};

@@ -41,6 +41,7 @@ class FakeStream final : public StreamSocket {
   size_t SendSpace() const override { return space_; }
   void set_space(size_t space) { space_ = space; }
   Errno pending_error() const override { return kOk; }
+  size_t BufferAskedFor(int) const override { return 0; }
   void Abort() override {}
   Result<size_t> Send(std::span<const std::byte> data, const SocketAddress*, int flags) override {
     const std::string text(reinterpret_cast<const char*>(data.data()), data.size());
