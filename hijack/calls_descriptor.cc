@@ -24,7 +24,7 @@ using client::RawSyscall;
 // is nobody to tell: a program that only inherited a socket does not get one for closing it. A
 // connected stream's end needs no words.
 bool IsOfNoConcern(FdKind kind) {
-  return kind == FdKind::kHost || kind == FdKind::kConnected || !session.connected();
+  return kind == FdKind::kHost || IsConnected(kind) || !session.connected();
 }
 
 // What the server is told when a number is about to lose its descriptor. Ports must be free once

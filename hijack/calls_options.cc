@@ -52,7 +52,7 @@ bool IsHostIoctl(const HijackedFd& hijacked, unsigned long request) {
       return true;
     case FIONREAD:
     case SIOCATMARK:
-      return hijacked.kind == FdKind::kConnected;
+      return IsConnected(hijacked.kind);
     case TIOCOUTQ:
       return false;
     default:
@@ -141,7 +141,7 @@ Outcome CallGetsockopt(const Args& args) {
   if (!Identify(args.fd(), &hijacked)) return outcome;
   // How programs learn that a connection made in the background stands.
   if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
-  if (hijacked.kind == FdKind::kConnected) TakeHostError(args);
+  if (IsConnected(hijacked.kind)) TakeHostError(args);
   return outcome;
 }
 

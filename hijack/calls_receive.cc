@@ -78,6 +78,19 @@ bool HasBytes(int fd) {
   return RawSyscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, nullptr, nullptr) > 0;
 }
 
+// A connected stream has neither addresses nor control data to give, unlike its end C.
+long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
+  msghdr bare = {};
+  bare.msg_iov = msg->msg_iov;
+  bare.msg_iovlen = msg->msg_iovlen;
+  const long r = RawSyscall(SYS_recvmsg, fd, &bare, flags);
+  if (r < 0) return r;
+  msg->msg_namelen = 0;
+  msg->msg_controllen = 0;
+  msg->msg_flags = bare.msg_flags;
+  return r;
+}
+
 // Receives where the bytes are not the host's. kPass: they are.
 Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
   if (!Identify(fd, hijacked)) return kPass;
@@ -89,6 +102,10 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
       return Done(PendingError(*hijacked, (flags & MSG_OOB) != 0 ? EINVAL : ENOTCONN));
     case FdKind::kListener:
       return Done(-ENOTCONN);
+    case FdKind::kReadShut: {
+      const long r = ReceiveStreamMessage(fd, msg, flags | MSG_DONTWAIT);
+      return Done(r == -EAGAIN ? 0 : r);
+    }
     default:
       return kPass;
   }
@@ -110,19 +127,6 @@ void ForgetReceived(msghdr* msg) {
     const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) fd_cache.Forget(fds[i]);
   }
-}
-
-// A connected stream has neither addresses nor control data to give, unlike its end C.
-long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
-  msghdr bare = {};
-  bare.msg_iov = msg->msg_iov;
-  bare.msg_iovlen = msg->msg_iovlen;
-  const long r = RawSyscall(SYS_recvmsg, fd, &bare, flags);
-  if (r < 0) return r;
-  msg->msg_namelen = 0;
-  msg->msg_controllen = 0;
-  msg->msg_flags = bare.msg_flags;
-  return r;
 }
 
 long ReceiveMessage(int fd, msghdr* msg, int flags) {

@@ -210,7 +210,12 @@ Outcome CallShutdown(const Args& args) {
   if (!Identify(args.fd(), &hijacked)) return kPass;
   if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
   // The server sees the end of a stream on its own end.
-  if (hijacked.kind == FdKind::kConnected) return kPass;
+  if (IsConnected(hijacked.kind)) {
+    // The other program may go on writing, which a socketpair would not let it.
+    if (args.get<int>(1) != SHUT_RD || !IsDirect(hijacked)) return kPass;
+    Remember(hijacked.fd, FdKind::kReadShut);
+    return Done(0);
+  }
   return Done(hijacked.Request(SYS_shutdown, {args.slot[1]}));
 }
 

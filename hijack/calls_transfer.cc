@@ -112,7 +112,7 @@ Outcome CallSplice(const Args& args) {
   HijackedFd hijacked;
   const bool writes = Identify(out, &hijacked);
   if (!writes && !Identify(in, &hijacked)) return kPass;
-  if (hijacked.kind == FdKind::kConnected || !IsSpliceable(args)) return kPass;
+  if (IsConnected(hijacked.kind) || !IsSpliceable(args)) return kPass;
   // Datagrams are no bytes in a pipe of the host. Callers then read and write by themselves.
   if (hijacked.kind == FdKind::kDatagram) return Done(-EINVAL);
   return writes ? CallWrite(MakeArgs(out)) : CallRecvfrom(MakeArgs(in));

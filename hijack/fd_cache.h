@@ -15,7 +15,13 @@ enum class FdKind : uint8_t {
   kFresh,      // ours: a stream that is neither connected nor listening, as far as we know
   kListener,   // ours: a stream that listens
   kDatagram,   // ours: a datagram or raw socket
+  kReadShut,   // ours: a connected stream, SHUT_RD of which is none of its peer's business
 };
+
+// Whether a descriptor of ours is a connected stream.
+constexpr bool IsConnected(FdKind kind) {
+  return kind == FdKind::kConnected || kind == FdKind::kReadShut;
+}
 
 // One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost and
 // kConnected are ever trusted as they stand, and only for moving bytes: whoever acts on another

@@ -143,8 +143,8 @@ size_t Fill(int fd) {
   size_t filled = 0;
   long n;
   while ((n = add(sizeof kJunk)) > 0) filled += static_cast<size_t>(n);
-  // The last byte, which the server's pump keeps, is one apart: what it is sent with would take room
-  // for as long.
+  // The last byte, which the server's pump keeps, is one apart: what it is sent with would take
+  // room for as long.
   limit(kLarger);
   if (add(1) == 1) ++filled;
   limit(kSmallest);
@@ -163,8 +163,12 @@ void BecomeConnected(HijackedFd* hijacked) {
   if (OwnMemory()) fd_cache.Set(hijacked->fd, FdKind::kConnected);
 }
 
+bool IsDirect(const HijackedFd& hijacked) {
+  return IntegerOption(hijacked, IPPROTO_TCP, kTcpDirect) > 0;
+}
+
 void SendBufferSet(const HijackedFd& hijacked) {
-  if (hijacked.kind == FdKind::kConnected) {
+  if (IsConnected(hijacked.kind)) {
     SetSendBuffer(hijacked);
   } else if (hijacked.kind == FdKind::kFresh) {
     send_buffers_set.store(true, std::memory_order_relaxed);

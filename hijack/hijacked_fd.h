@@ -51,6 +51,9 @@ size_t Fill(int fd);
 // `hijacked` has become a connected stream.
 void BecomeConnected(HijackedFd* hijacked);
 
+// Whether `hijacked`, a connected stream, is an end of a direct pair.
+bool IsDirect(const HijackedFd& hijacked);
+
 // The program has set SO_SNDBUF of `hijacked`, a stream.
 void SendBufferSet(const HijackedFd& hijacked);
 

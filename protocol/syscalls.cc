@@ -99,7 +99,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysHalt, "halt", 0, {}},
     {kSysTrace, "trace", 2, {In(1), kSz}},
     {kSysHostSendBuffer, "host_send_buffer", 1, {kFd}},
-    {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kSz}},
+    {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kI}},
     {kSysHostUrgent, "host_urgent", 1, {kFd}},
 });
 

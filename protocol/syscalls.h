@@ -60,6 +60,11 @@ enum HostConnectFlags : uint64_t {
   kHostConnectNotify = 1,
 };
 
+// A socket option of our own, level IPPROTO_TCP: whether the connection that a TCP socket, or a
+// listener's sockets, will have may be a direct pair; 0 for programs that need their bytes to pass
+// the stack. Read from a connected socket, whether it is one.
+inline constexpr int kTcpDirect = 0x7270;
+
 // Reports of a server: for people and as one JSON value, and a resolv.conf(5), empty if the server
 // has no nameservers for its clients.
 enum class QueryKind : uint64_t {

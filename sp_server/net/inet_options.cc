@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 
+#include "protocol/syscalls.h"
+
 namespace rump {
 namespace {
 

@@ -22,11 +22,6 @@ namespace rump {
 inline constexpr int kUdpLiteSendCoverage = 10;
 inline constexpr int kUdpLiteReceiveCoverage = 11;
 
-// An option of our own, level IPPROTO_TCP: whether the connection that a TCP socket, or a
-// listener's sockets, will have may be a direct pair; 0 for programs that need their bytes to pass
-// the stack. Read from a connected socket, whether it is one.
-inline constexpr int kTcpDirect = 0x7270;
-
 class InetOptions {
  public:
   // `domain` and `protocol` (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE) decide which options exist.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lwip/priv/tcp_priv.h"
+#include "protocol/syscalls.h"
 #include "sp_server/net/interfaces.h"
 #include "sp_server/net/tcp_socket.h"
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lwip/priv/tcp_priv.h"
+#include "protocol/syscalls.h"
 
 namespace rump {
 namespace {

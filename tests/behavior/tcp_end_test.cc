@@ -136,6 +136,17 @@ TEST(Reset, ClosingWithUnreadDataIsOne) {
   EXPECT_THAT(recv(client.get(), &byte, 1, 0), FailsWith(ECONNRESET));
 }
 
+TEST(Shutdown, OfReadingIsNoBusinessOfThePeer) {
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(server.get(), "before"));
+  ASSERT_EQ(PollFor(client.get(), POLLIN, kPatience), POLLIN);
+  ASSERT_THAT(shutdown(client.get(), SHUT_RD), Succeeds());
+  EXPECT_EQ(ReadExactly(client.get(), 100), "before");
+  EXPECT_EQ(send(server.get(), "after", 5, MSG_NOSIGNAL), 5);
+  ASSERT_TRUE(WriteAll(client.get(), "answer"));
+  EXPECT_EQ(ReadExactly(server.get(), 6), "answer");
+}
+
 TEST(Close, IsAnOrderlyEnd) {
   auto [client, server] = TcpPair();
   ASSERT_TRUE(WriteAll(client.get(), "bye"));

@@ -105,8 +105,14 @@ std::string ClientStream::DescribeTransfer() const {
   return text;
 }
 
-int StartConnecting(uint16_t port) {
+int StartConnecting(uint16_t port, End end) {
   const int fd = SmallSocket();
+  if (end == End::kServerReset || end == End::kClientReset) {
+    // A hijacked connection is told to stay in the stack, since a direct pair knows no resets.
+    // Natively there is no such option.
+    constexpr int kTcpDirect = 0x7270, kOff = 0;
+    setsockopt(fd, IPPROTO_TCP, kTcpDirect, &kOff, sizeof kOff);
+  }
   const sockaddr_in address = Loopback(port);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == -1 &&
       errno != EINPROGRESS) {
@@ -127,7 +133,7 @@ void Run(uint16_t port, std::chrono::seconds duration, uint32_t seed) {
                       .end = static_cast<End>(Below(random, kEnds)),
                       .amount = 1 + Below(random, 1u << (kSmallestBits + Below(random, kSizes)))};
       // The server has two listeners.
-      const int fd = StartConnecting(static_cast<uint16_t>(port + Below(random, 2)));
+      const int fd = StartConnecting(static_cast<uint16_t>(port + Below(random, 2)), plan.end);
       streams.push_back(std::make_unique<ClientStream>(&set, &random, fd, plan));
     }
     set.Wait();

@@ -17,11 +17,16 @@ status=0
 "$rump" run --server "$nowhere" -- curl --silent "$web" 2>"$tmp/run.log" || status=$?
 equal "$status" 125
 
-# A server that dies under its programs.
-"$rump" server -s "unix://$tmp/mortal" >"$tmp/mortal.log" 2>&1 &
-pids["mortal"]=$!
 net=("$rump" run --server "unix://$tmp/mortal" --)
-wait_for mortal "$rump" ps --server "unix://$tmp/mortal"
+serve() {
+  rm -f "$tmp/mortal"
+  "$rump" server -s "$@" "unix://$tmp/mortal" >"$tmp/mortal.log" 2>&1 &
+  pids["mortal"]=$!
+  wait_for mortal "$rump" ps --server "unix://$tmp/mortal"
+}
+
+# A server that dies under its programs, which stand by its stack.
+serve --no-direct
 mkdir "$tmp/www"
 truncate -s 100M "$tmp/www/100MB"
 start web_server "$python" tests/programs/http_server.py 8000 "$tmp/www"
@@ -40,4 +45,17 @@ finish transfer "$reset_while_receiving"
 finish idle
 finish listener 1
 wait_for web_server says web_server "(ConnectionReset|BrokenPipe)Error"
+stop web_server
+
+# A direct pair stands by itself.
+serve
+truncate -s 20M "$tmp/www/20MB"
+start web_server "$python" tests/programs/http_server.py 8000 "$tmp/www"
+wait_for web_server get --head "$web/20MB"
+rm "$tmp/copy"
+start transfer curl --noproxy '*' --silent --max-time 60 --limit-rate 10M --output "$tmp/copy" "$web/20MB"
+wait_for transfer begun
+stop mortal KILL
+finish transfer 0
+same "$tmp/copy" "$tmp/www/20MB"
 stop web_server

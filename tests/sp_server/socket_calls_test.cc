@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -160,6 +161,7 @@ TEST_F(SocketCallsTest, UrgentData) {
 
   program.Put(kData, 1);
   EXPECT_EQ(program.Call(SYS_setsockopt, server, SOL_SOCKET, SO_OOBINLINE, kData, sizeof(int)), 0);
+  EXPECT_EQ(program.Call(SYS_setsockopt, client, IPPROTO_TCP, TCP_NODELAY, kData, sizeof(int)), 0);
   const std::string half(100'000, 'h');
   send(half + half + "!", MSG_OOB);
   send("e", 0);
