@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -53,21 +54,25 @@ class HostObjects final : private EventLoop::Poller {
   // For HostSocket.
   EventLoop& loop() { return *loop_; }
   void Settle() { settle_(); }
-  void Schedule(std::shared_ptr<HostSocket> object);
+  // Runs `object` soon: one that moves `bulk` data behind those that do not.
+  void Schedule(std::shared_ptr<HostSocket> object, bool bulk);
   void Remove(uint64_t id) { objects_.erase(id); }
   // Looks from time to time whether the program still has the C of `id`, which has no S any more
   // that would tell.
   void WatchDead(uint64_t id);
   // The buffer that all pumps share, one at a time.
   std::span<std::byte> buffer() { return std::as_writable_bytes(std::span(buffer_)); }
-  // How many bytes one pump moves in its turn: fewer when many are ready, for fairness.
+  // How many bytes one pump moves in its turn, each way: fewer when many are ready, for fairness.
   size_t budget() const { return budget_; }
+  // What a pump moved that had a turn.
+  void CountMoved(size_t bytes) { moved_ += bytes; }
 
   // The abstract name of id's C, with its leading NUL.
   static std::string NameOf(uint64_t id);
 
  private:
   EventLoop::Clock::duration Poll() override;
+  void Run(HostSocket& object, size_t budget);
   void CheckDead();
 
   EventLoop* const loop_;
@@ -76,6 +81,7 @@ class HostObjects final : private EventLoop::Poller {
   uint64_t next_id_;
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
+  std::deque<std::shared_ptr<HostSocket>> bulk_ready_;
   std::vector<uint64_t> dead_;
   bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).
@@ -84,6 +90,7 @@ class HostObjects final : private EventLoop::Poller {
   };
   std::vector<Page> buffer_;
   size_t budget_;
+  size_t moved_ = 0;
 };
 
 }  // namespace rump

@@ -23,6 +23,8 @@ namespace {
 
 // Connections handed to a program before it accepts them; the rest waits in the stack.
 constexpr size_t kRecordsAhead = 64;
+// A connection that moves as much in its turn moves bulk data.
+constexpr size_t kBulkBytes = 16 * 1024;
 // How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
@@ -70,15 +72,22 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
       junk_(pair->junk) {
   if (state_ == State::kConnected) BecomeConnected();
   socket_->waiters().Add(this);
-  // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
-  // watched already, so that this cannot fail.
-  (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+  WatchS(/*writable=*/false);
+}
+
+// Edge-triggered: a pump that the stack has no room for must not spin on a readable S. Room in S is
+// of interest only after there was none: else each read of the program's would wake the loop.
+void HostSocket::WatchS(bool writable) {
+  watches_writable_ = writable;
+  // It is watched already, so that this cannot fail.
+  (void)objects_->loop().Rewatch(
+      s_.get(), EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (writable ? EPOLLOUT : 0), this);
 }
 
 HostSocket::~HostSocket() {
   // Without the program's end nobody is to see a reset; a program that outlives the server is.
   if (state_ == State::kConnected && hangup_) {
-    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+    pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   }
   CloseS();
 }
@@ -88,19 +97,27 @@ void HostSocket::CloseS() {
   objects_->loop().closer().CloseStream(std::move(s_), /*own=*/junk_);
 }
 
-void HostSocket::OnReady(uint32_t) { Schedule(); }
+void HostSocket::OnReady(uint32_t mask) {
+  // Each acknowledgement tells of room; nobody has waited for it.
+  if (state_ == State::kConnected && (mask & ~kWritable) == 0 && !pump_.host_readable() &&
+      static_cast<StreamSocket&>(*socket_).SendSpace() > 0) {
+    return;
+  }
+  Schedule();
+}
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
   constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
   if ((events & ~EPOLLOUT) != 0) pump_.HostReadable(/*ended=*/(events & kEnd) != 0);
+  if ((events & EPOLLPRI) != 0) pump_.HostUrgent();
   Schedule();
 }
 
 void HostSocket::Schedule() {
   if (scheduled_) return;
   scheduled_ = true;
-  objects_->Schedule(shared_from_this());
+  objects_->Schedule(shared_from_this(), bulk_);
 }
 
 bool HostSocket::HostClosed() const {
@@ -152,6 +169,8 @@ Errno HostSocket::Listen(int backlog) {
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
   backlog_ = static_cast<size_t>(backlog < 0 ? kMaxBacklog : std::min(backlog, kMaxBacklog));
+  // Room in S tells of records that were accepted.
+  if (!watches_writable_) WatchS(/*writable=*/true);
   Schedule();
   return kOk;
 }
@@ -315,8 +334,11 @@ void HostSocket::RunConnected() {
     stream.Abort();
     return objects_->Remove(id_);
   }
-  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
-                    objects_->loop().closer())) {
+  const StreamPump::Outcome outcome = pump_.Run(s_.get(), stream, objects_->buffer(),
+                                                objects_->budget(), objects_->loop().closer());
+  bulk_ = pump_.moved() >= kBulkBytes;
+  objects_->CountMoved(pump_.moved());
+  switch (outcome) {
     case StreamPump::Outcome::kMore:
       return Schedule();
     case StreamPump::Outcome::kHostGone:
@@ -331,6 +353,7 @@ void HostSocket::RunConnected() {
     case StreamPump::Outcome::kIdle:
       break;
   }
+  if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.
   if (hangup_ && pump_.host_eof() && HostClosed()) objects_->Remove(id_);
 }
@@ -340,7 +363,7 @@ void HostSocket::DieOf(StreamSocket& stream) {
   // of file is seen by who writes only.
   if (stream.pending_error() == Errno(ECONNRESET)) (void)stream.TakeError();
   if (stream.pending_error() == Errno(EPIPE)) {
-    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+    pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   }
   Die();
 }

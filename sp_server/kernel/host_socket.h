@@ -76,6 +76,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void OnReady(uint32_t mask) override;
   void OnEvents(uint32_t events) override;
   void Schedule();
+  void WatchS(bool writable);
   void RunListening();
   // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
   bool AcceptNext();
@@ -105,6 +106,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   State state_;
   size_t junk_;
   bool scheduled_ = false;
+  bool bulk_ = false;
+  bool watches_writable_ = false;
   bool hangup_ = false;  // S has shown HUP: C may be closed
   bool notify_ = false;  // connecting: a byte on S tells the outcome
   bool notified_ = false;

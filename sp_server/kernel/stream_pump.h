@@ -11,9 +11,10 @@
 
 namespace rump {
 
-// S always keeps one byte of what C has sent, already passed on: closing S then shows on C as a
-// reset, which is how the host's kernel says that something was left unread. So there has to be one
-// before C has sent any.
+// S always keeps the last bytes of what C has sent, already passed on: closing S then shows on C as
+// a reset, which is how the host's kernel says that something was left unread. So there has to be
+// one before C has sent any. Small messages are only peeked at, and what has been passed on is
+// taken out of S for many at once: one system call for a message. Of bulk data one byte is kept.
 class StreamPump {
  public:
   enum class Outcome {
@@ -44,8 +45,17 @@ class StreamPump {
 
   // The first byte in S is none of the program's.
   void KeepFirstByte() { kept_ = 1; }
-  // Takes the byte that was kept, so that closing S is the end of the stream and no more.
-  void DropKeptByte(int host, FdCloser& closer);
+  // C has sent an urgent byte, which cuts reading short.
+  void HostUrgent() { exact_ = true; }
+  // Takes the bytes that were kept, so that closing S is the end of the stream and no more.
+  void DropKeptBytes(int host, FdCloser& closer) { TrimKept(host, 0, closer); }
+
+  // How many bytes the last Run moved.
+  size_t moved() const { return moved_; }
+  // Whether there may be bytes of C's to pass on.
+  bool host_readable() const { return host_readable_; }
+  // Whether S took less than there was for it: POLLOUT on S tells when to go on.
+  bool host_full() const { return host_full_; }
 
   // Whether the program's end has no more bytes to give: it was shut down or closed, or the stream
   // takes none any more.
@@ -55,17 +65,33 @@ class StreamPump {
   Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
                        FdCloser& closer);
   Outcome MoveToHost(int host, StreamSocket& stream, size_t budget);
+  // Passes on what C has sent without taking it, if that is little: at most `room` bytes. *fresh:
+  // how many had not been passed on; *moved: how many now have. False: nothing has, and it takes
+  // CountFresh to find out what is there.
+  bool PassOnPeeked(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t room,
+                    FdCloser& closer, size_t* fresh, size_t* moved);
+  // Passes on at most `room` bytes of `fresh`, keeping one.
+  Outcome PassOnRead(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t fresh,
+                     size_t room, FdCloser& closer, size_t* moved);
+  static void Send(StreamSocket& stream, std::span<const std::byte> data);
+  // Takes kept bytes out of S, but for `left`.
+  void TrimKept(int host, size_t left, FdCloser& closer);
   // Counts the bytes in S that have not been passed on. False if the host does not tell.
   bool CountFresh(int host, size_t* fresh) const;
-  // Reads at most `room` bytes of `fresh` into `buffer`, but for the kept byte. *data: what was
-  // read.
-  Outcome ReadHost(int host, std::span<std::byte> buffer, size_t fresh, size_t room,
-                   FdCloser& closer, std::span<std::byte>* data);
-  // Takes all that is in S, but for the kept byte.
+  // Reads what goes into `room`, which has no more than `fresh` bytes, keeping one. *got: how many
+  // bytes that were.
+  Outcome ReadHost(int host, std::span<const iovec> room, size_t fresh, FdCloser& closer,
+                   size_t* got);
+  // Takes all that is in S, but for a kept byte.
   Outcome DropHost(int host, std::span<std::byte> buffer, FdCloser& closer);
   Outcome EndOfHost(int host, StreamSocket& stream);
 
-  size_t kept_ = 0;  // bytes in S that have been passed on: 1, or 0 at first
+  size_t kept_ = 0;           // bytes at the head of S that have been passed on
+  size_t kept_messages_ = 0;  // in how many pieces they came, at most
+  size_t moved_ = 0;
+  bool bulk_ = false;   // C has lately sent much at once
+  bool exact_ = false;  // a short read does not mean that no more is there
+  bool host_full_ = false;
   bool ended_ = false;
   bool host_readable_ = true;
   bool host_eof_ = false;

@@ -8,9 +8,9 @@
 
 namespace rump {
 namespace {
-// Descriptors handled per turn: enough to spread epoll_wait's cost, few enough that pollers and
-// timers are not kept waiting.
-constexpr size_t kBatch = 256;
+// Descriptors handled per turn: enough to spread epoll_wait's cost and to see those with little data
+// among a thousand with much, few enough that pollers and timers are not kept waiting.
+constexpr size_t kBatch = 1024;
 // Turns that pollers give each other before descriptors are looked at again.
 constexpr int kPollerRounds = 4;
 }  // namespace

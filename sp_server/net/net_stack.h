@@ -14,7 +14,9 @@
 #include "lwip/raw.h"
 #include "protocol/errno.h"
 #include "sp_server/loop/event_loop.h"
+#include "sp_server/net/connection_table.h"
 #include "sp_server/net/port_table.h"
+#include "sp_server/net/shared_bytes.h"
 
 namespace rump {
 
@@ -47,9 +49,12 @@ class NetStack final : public EventLoop::Poller {
   const netif* loopback() const { return &loopback_; }
   PortTable& tcp_ports() { return tcp_ports_; }
   PortTable& udp_ports() { return udp_ports_; }
+  ConnectionTable& connections() { return connections_; }
   // How often each group of IPv4 has been joined, by its address.
   using GroupCounts = std::unordered_map<uint32_t, size_t>;
   GroupCounts& udp_groups() { return udp_groups_; }
+  // What TcpSocket::PrepareSend has made room in, for the SendPrepared that follows.
+  std::vector<SendBlock*>& prepared() { return prepared_; }
   size_t queued_packets() const { return queue_size_; }
 
  private:
@@ -72,7 +77,9 @@ class NetStack final : public EventLoop::Poller {
   size_t queue_bytes_ = 0;
   PortTable tcp_ports_;
   PortTable udp_ports_;
+  ConnectionTable connections_;
   GroupCounts udp_groups_;
+  std::vector<SendBlock*> prepared_;
   EventLoop::Clock::time_point next_limit_;
   bool received_ = false;  // something since the last turn
   // Until then fragments of what was received may be kept.

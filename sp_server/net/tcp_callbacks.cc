@@ -112,6 +112,7 @@ err_t TcpSocket::OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb) 
   NetStack::Get().tcp_ports().Add(use);
   tcp_ext_arg_set_callbacks(pcb, id, &kPortCallbacks);
   tcp_ext_arg_set(pcb, id, use);
+  NetStack::Get().connections().Add(pcb);
   return ERR_OK;
 }
 

@@ -286,15 +286,7 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     return Errno(ENETUNREACH);
   }
   const auto taken = [&](uint16_t port) {
-    for (const tcp_pcb* list : {tcp_active_pcbs, tcp_tw_pcbs}) {
-      for (const tcp_pcb* pcb = list; pcb != nullptr; pcb = pcb->next) {
-        if (pcb->local_port == port && pcb->remote_port == remote.port &&
-            ip_addr_cmp(&pcb->local_ip, &*source) && ip_addr_cmp(&pcb->remote_ip, &remote.ip)) {
-          return true;
-        }
-      }
-    }
-    return false;
+    return stack_->connections().Find(*source, port, remote.ip, remote.port) != nullptr;
   };
   if (bound()) {
     if (taken(port_use_->port)) return Errno(EADDRNOTAVAIL);
@@ -322,6 +314,7 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     if (!explicitly_bound_) ReleasePort();
     return ErrnoFromLwip(error);
   }
+  stack_->connections().Add(pcb);
   outcome_pending_ = true;
   return Errno(EINPROGRESS);
 }

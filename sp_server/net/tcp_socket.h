@@ -14,6 +14,7 @@
 #include "sp_server/net/net_stack.h"
 #include "sp_server/net/port_table.h"
 #include "sp_server/net/receive_queue.h"
+#include "sp_server/net/shared_bytes.h"
 
 namespace rump {
 
@@ -50,6 +51,8 @@ class TcpSocket final : public StreamSocket {
   void ConsumeReceived(size_t bytes) override;
   bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
   size_t SendSpace() const override;
+  size_t PrepareSend(size_t bytes, std::span<iovec> iov) override;
+  bool SendPrepared(size_t bytes) override;
   Errno pending_error() const override { return Errno(error_); }
   void Abort() override;
 
@@ -105,6 +108,13 @@ class TcpSocket final : public StreamSocket {
   // Back to a fresh socket, with the port if the program chose it.
   void Disconnect();
   size_t SendLimit() const;
+  // Queues `data` behind what is unsent, as far as it goes in. With `block` it lies there, and is
+  // not copied. Returns how many bytes.
+  size_t Queue(std::span<const std::byte> data, bool more, SendBlock* block);
+  // Whether `bytes` are better sent from a SendBlock than copied by lwIP.
+  bool BlocksPay(size_t bytes) const;
+  // Sends what is queued, of which `queued` bytes are new, unless it shall wait.
+  void Output(size_t queued, bool more);
   // Whether what is queued shall wait for more, by the cork or by Nagle.
   bool HoldsBack(bool more) const;
   uint8_t LinuxState() const;
