@@ -30,6 +30,9 @@ constexpr size_t kBulkTurn = 1 << 20;
 // about what a connection of Linux takes of a peer that does not read.
 constexpr int kBufferSize = 1 << 20;
 
+// How long S may keep more than a byte of what has been passed on: for longer it costs a busy
+// connection nothing, and for that time one whose C has next to no send buffer waits.
+constexpr std::chrono::milliseconds kTrim{100};
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
 
@@ -173,6 +176,16 @@ void HostObjects::Schedule(std::shared_ptr<HostSocket> object, bool bulk) {
     ready_.push_back(std::move(object));
   }
   loop_->Wake();
+}
+
+void HostObjects::TrimLater(uint64_t id) {
+  to_trim_.push_back(id);
+  if (to_trim_.size() > 1) return;
+  loop_->After(kTrim, [this] {
+    for (const uint64_t id : std::exchange(to_trim_, {})) {
+      if (const std::shared_ptr<HostSocket> object = Find(id)) object->Trim();
+    }
+  });
 }
 
 void HostObjects::Run(HostSocket& object, size_t budget) {

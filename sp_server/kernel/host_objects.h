@@ -60,6 +60,8 @@ class HostObjects final : private EventLoop::Poller {
   // Looks from time to time whether the program still has the C of `id`, which has no S any more
   // that would tell.
   void WatchDead(uint64_t id);
+  // Calls Trim of `id` in a while.
+  void TrimLater(uint64_t id);
   // The buffer that all pumps share, one at a time.
   std::span<std::byte> buffer() { return std::as_writable_bytes(std::span(buffer_)); }
   // How many bytes one pump moves in its turn, each way: fewer when many are ready, for fairness.
@@ -82,6 +84,7 @@ class HostObjects final : private EventLoop::Poller {
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   std::deque<std::shared_ptr<HostSocket>> bulk_ready_;
+  std::vector<uint64_t> to_trim_;
   std::vector<uint64_t> dead_;
   bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).

@@ -319,6 +319,11 @@ void HostSocket::BecomeConnected() {
   state_ = State::kConnected;
 }
 
+void HostSocket::Trim() {
+  trim_pending_ = false;
+  if (state_ == State::kConnected) pump_.Trim(s_.get(), objects_->loop().closer());
+}
+
 bool HostSocket::ResetsOnClose() const {
   linger linger = {};
   const auto n =
@@ -352,6 +357,9 @@ void HostSocket::RunConnected() {
       break;
     case StreamPump::Outcome::kIdle:
       break;
+  }
+  if (pump_.keeps_much() && !std::exchange(trim_pending_, true)) {
+    objects_->TrimLater(id_);
   }
   if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.

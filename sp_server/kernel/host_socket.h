@@ -63,6 +63,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool Finished() const;
   // Does what S and the socket are ready for. Called by HostObjects.
   void Run();
+  // Takes out of S what has been passed on. Called by HostObjects, some time after TrimLater.
+  void Trim();
 
  private:
   // Whether no C is open in any process any more.
@@ -106,6 +108,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   State state_;
   size_t junk_;
   bool scheduled_ = false;
+  bool trim_pending_ = false;
   bool bulk_ = false;
   bool watches_writable_ = false;
   bool hangup_ = false;  // S has shown HUP: C may be closed

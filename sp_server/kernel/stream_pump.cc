@@ -93,7 +93,8 @@ void StreamPump::SendLeftBehind(int host, StreamSocket& stream, std::span<std::b
 
 bool StreamPump::PassOnPeeked(int host, StreamSocket& stream, std::span<std::byte> buffer,
                               size_t room, FdCloser& closer, size_t* fresh, size_t* moved) {
-  if (exact_) return false;
+  // With a kept byte there is something to look at, and no error that a look would take.
+  if (exact_ || kept_ == 0) return false;
   if (kept_ > kMaxKeptBytes || kept_messages_ >= kMaxKeptMessages) TrimKept(host, 1, closer);
   buffer = buffer.first(std::min(buffer.size(), kept_ + kSmallBytes));
   iovec iov{buffer.data(), buffer.size()};

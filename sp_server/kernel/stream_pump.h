@@ -44,7 +44,7 @@ class StreamPump {
                       FdCloser& closer);
 
   // The first byte in S is none of the program's.
-  void KeepFirstByte() { kept_ = 1; }
+  void KeepFirstByte() { kept_ = kept_messages_ = 1; }
   // C has sent an urgent byte, which cuts reading short.
   void HostUrgent() { exact_ = true; }
   // Takes the bytes that were kept, so that closing S is the end of the stream and no more.
@@ -52,6 +52,10 @@ class StreamPump {
 
   // How many bytes the last Run moved.
   size_t moved() const { return moved_; }
+  // Whether S keeps more than it has to, which takes room that C may need.
+  bool keeps_much() const { return kept_messages_ > 1; }
+  // Takes that out of S.
+  void Trim(int host, FdCloser& closer) { TrimKept(host, 1, closer); }
   // Whether there may be bytes of C's to pass on.
   bool host_readable() const { return host_readable_; }
   // Whether S took less than there was for it: POLLOUT on S tells when to go on.
