@@ -23,7 +23,7 @@ constexpr size_t kMaxBudget = 240 * 1024;
 constexpr size_t kMinBudget = 16 * 1024;
 constexpr size_t kBusyPumps = 16;
 // What pumps of bulk data move before those of others have their turn again.
-constexpr size_t kBulkTurn = 1 << 20;
+constexpr size_t kBulkTurn = 512 * 1024;
 
 // Every small write costs hundreds of bytes of socket buffer, so that as many of them as TCP would
 // take need megabytes here. Twice this (Linux doubles it) and the stack's own buffers are together

@@ -85,6 +85,11 @@ void HostSocket::WatchS(bool writable) {
 }
 
 HostSocket::~HostSocket() {
+  if (host_closed_ && pump_.host_done()) {
+    // Nobody is left to see how it ends, and nothing but bytes can be in it.
+    objects_->loop().Forget(s_.get(), this);
+    return;
+  }
   // Without the program's end nobody is to see a reset; a program that outlives the server is.
   if (state_ == State::kConnected && hangup_) {
     pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
@@ -109,7 +114,9 @@ void HostSocket::OnReady(uint32_t mask) {
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
   constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable(/*ended=*/(events & kEnd) != 0);
+  if ((events & ~EPOLLOUT) != 0) {
+    pump_.HostReadable(/*ended=*/(events & kEnd) != 0, /*failed=*/(events & EPOLLERR) != 0);
+  }
   if ((events & EPOLLPRI) != 0) pump_.HostUrgent();
   Schedule();
 }
@@ -363,7 +370,10 @@ void HostSocket::RunConnected() {
   }
   if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.
-  if (hangup_ && pump_.host_eof() && HostClosed()) objects_->Remove(id_);
+  if (hangup_ && pump_.host_eof() && HostClosed()) {
+    host_closed_ = true;
+    objects_->Remove(id_);
+  }
 }
 
 void HostSocket::DieOf(StreamSocket& stream) {

@@ -111,8 +111,9 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool trim_pending_ = false;
   bool bulk_ = false;
   bool watches_writable_ = false;
-  bool hangup_ = false;  // S has shown HUP: C may be closed
-  bool notify_ = false;  // connecting: a byte on S tells the outcome
+  bool hangup_ = false;       // S has shown HUP: C may be closed
+  bool host_closed_ = false;  // a connection's C is, in all processes
+  bool notify_ = false;       // connecting: a byte on S tells the outcome
   bool notified_ = false;
   bool byte_out_ = false;  // datagrams: the readiness byte is in C
   bool retry_pending_ = false;

@@ -109,6 +109,7 @@ bool StreamPump::PassOnPeeked(int host, StreamSocket& stream, std::span<std::byt
   if ((msg.msg_flags & MSG_CTRUNC) != 0) return false;
   *fresh = static_cast<size_t>(n) - kept_;
   *moved = std::min(*fresh, room);
+  host_done_ = ended_ && *fresh == 0;
   if (*moved == 0) return true;
   Send(stream, buffer.subspan(kept_, *moved));
   kept_ += *moved;
@@ -218,7 +219,7 @@ StreamPump::Outcome StreamPump::DropHost(int host, std::span<std::byte> buffer, 
 StreamPump::Outcome StreamPump::EndOfHost(int host, StreamSocket& stream) {
   int error = 0;
   socklen_t size = sizeof error;
-  getsockopt(host, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (failed_) getsockopt(host, SOL_SOCKET, SO_ERROR, &error, &size);
   if (error == ECONNRESET) return Outcome::kHostGone;
   host_eof_ = true;
   // A connection that is gone already has nothing to shut down.

@@ -32,11 +32,12 @@ class StreamPump {
   Outcome Run(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
               FdCloser& closer);
 
-  // S has got bytes since it was found empty, or `ended`: C sends no more. It is not looked at
-  // before that.
-  void HostReadable(bool ended) {
+  // S has got bytes since it was found empty, or `ended`: C sends no more, perhaps because of
+  // an error if `failed`. It is not looked at before that.
+  void HostReadable(bool ended, bool failed = true) {
     host_readable_ = true;
     ended_ |= ended;
+    failed_ |= failed;
   }
 
   // Sends what C has left behind, as far as the stream takes it now, and no end of file.
@@ -64,6 +65,8 @@ class StreamPump {
   // Whether the program's end has no more bytes to give: it was shut down or closed, or the stream
   // takes none any more.
   bool host_eof() const { return host_eof_; }
+  // Whether nothing is left in S but bytes that have been passed on and brought no descriptors.
+  bool host_done() const { return host_done_; }
 
  private:
   Outcome MoveToStream(int host, StreamSocket& stream, std::span<std::byte> buffer, size_t budget,
@@ -97,8 +100,10 @@ class StreamPump {
   bool exact_ = false;  // a short read does not mean that no more is there
   bool host_full_ = false;
   bool ended_ = false;
+  bool failed_ = false;
   bool host_readable_ = true;
   bool host_eof_ = false;
+  bool host_done_ = false;
   bool stream_eof_passed_on_ = false;
 };
 

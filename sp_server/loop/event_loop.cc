@@ -8,8 +8,8 @@
 
 namespace rump {
 namespace {
-// Descriptors handled per turn: enough to spread epoll_wait's cost and to see those with little data
-// among a thousand with much, few enough that pollers and timers are not kept waiting.
+// Descriptors handled per turn: enough to spread epoll_wait's cost and to see those with little
+// data among a thousand with much, few enough that pollers and timers are not kept waiting.
 constexpr size_t kBatch = 1024;
 // Turns that pollers give each other before descriptors are looked at again.
 constexpr int kPollerRounds = 4;
@@ -47,6 +47,11 @@ Errno EventLoop::Rewatch(int fd, uint32_t events, Watcher* watcher) {
 void EventLoop::Unwatch(int fd, Watcher* watcher) {
   if (fd < 0 || static_cast<size_t>(fd) >= watchers_.size() || watchers_[fd] != watcher) return;
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  Forget(fd, watcher);
+}
+
+void EventLoop::Forget(int fd, Watcher* watcher) {
+  if (watchers_[fd] != watcher) return;
   watchers_[fd] = nullptr;
   for (Event& event : batch_) {
     if (event.fd == fd && event.watcher == watcher) event.watcher = nullptr;

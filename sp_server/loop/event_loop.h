@@ -70,6 +70,9 @@ class EventLoop {
   Errno Rewatch(int fd, uint32_t events, Watcher* watcher);
   // Stops watching; no event reaches `watcher` for `fd` after this, not even one already fetched.
   void Unwatch(int fd, Watcher* watcher);
+  // The same for a descriptor whose open file ends with it, and that is closed before the loop goes
+  // on: the host then does its part by itself.
+  void Forget(int fd, Watcher* watcher);
 
   // Runs `fn` once, `delay` from now.
   TimerId After(Clock::duration delay, std::function<void()> fn);

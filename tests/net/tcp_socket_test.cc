@@ -838,7 +838,7 @@ TEST_F(TcpSocketTest, RandomLives) {
         if (below(50) == 0) tcp_tmr();
         break;
     }
-    if (step % 64 == 0) CheckLists();
+    if (step % 500 == 0) CheckLists();
     if (HasFatalFailure()) return;
   }
   sockets.clear();
