@@ -172,10 +172,11 @@ void HostObjects::CheckDead() {
 void HostObjects::Schedule(std::shared_ptr<HostSocket> object, bool bulk) {
   if (bulk) {
     bulk_ready_.push_back(std::move(object));
+    loop_->StayAwake();
   } else {
     ready_.push_back(std::move(object));
+    loop_->Wake();
   }
-  loop_->Wake();
 }
 
 void HostObjects::TrimLater(uint64_t id) {

@@ -131,6 +131,7 @@ void EventLoop::RunTimers() {
 EventLoop::Clock::duration EventLoop::RunPollers() {
   // What one poller does often is work for another (a pump feeds the stack, the stack a pump):
   // a few rounds spare a trip through epoll each.
+  stays_awake_ = false;
   Clock::duration wait;
   int rounds = kPollerRounds;
   do {
@@ -141,7 +142,7 @@ EventLoop::Clock::duration EventLoop::RunPollers() {
       RunDeferred();
     }
   } while (awake_ && --rounds > 0);
-  return awake_ ? Clock::duration::zero() : wait;
+  return awake_ || stays_awake_ ? Clock::duration::zero() : wait;
 }
 
 void EventLoop::RunOnce(Clock::duration max_wait) {

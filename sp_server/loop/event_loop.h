@@ -99,6 +99,8 @@ class EventLoop {
 
   // Gives the pollers another turn before the loop sleeps: for work that one makes for another.
   void Wake() { awake_ = true; }
+  // The same for work that what is ready by then goes before: the loop looks at descriptors first.
+  void StayAwake() { stays_awake_ = true; }
 
   // Runs until Stop.
   void Run();
@@ -135,6 +137,7 @@ class EventLoop {
   std::vector<LateWork*> late_;
   std::vector<Poller*> pollers_;
   bool awake_ = false;
+  bool stays_awake_ = false;
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;  // under posted_mutex_
 };
