@@ -1,5 +1,6 @@
 // The extension "hostfd" against clients that do not keep to its rules.
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,14 @@ class OwnServerTest : public testing::Test {
         client.CallResult(kSysHostSocket, {AF_INET, static_cast<uint64_t>(type), 0});
     EXPECT_EQ(result.error, 0);
     return {result.retval[0], client.TakeFd()};
+  }
+  // What a listener accepts from now on keeps its S, so that the server sees its bytes.
+  static void KeepInStack(RawClient& client, uint64_t listener) {
+    constexpr int kOff = 0;
+    std::string memory(reinterpret_cast<const char*>(&kOff), sizeof kOff);
+    const uint64_t call =
+        client.SendCall(SYS_setsockopt, {listener, IPPROTO_TCP, kTcpDirect, 0, sizeof kOff});
+    EXPECT_EQ(client.Finish(call, &memory).error, 0);
   }
   // Binds to a free port of loopback; returns the error and stores the port.
   static int Bind(RawClient& client, uint64_t object, uint16_t* port) {
@@ -417,6 +426,7 @@ TEST_F(BlockingCloseTest, OfAClientWithoutAHandshake) {
 
 TEST_F(BlockingCloseTest, OfOneInAStream) {
   const HostSocketEnds listener = NewSocket(client_);
+  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
@@ -449,6 +459,7 @@ TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
 // What a program has written before it closed is its peer's, whatever others ask for.
 TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
   const HostSocketEnds listener = NewSocket(client_);
+  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
@@ -484,6 +495,7 @@ TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
 
 TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
   const HostSocketEnds listener = NewSocket(client_);
+  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
@@ -531,11 +543,25 @@ TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
 }
 
 TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
-  const HostSocketEnds socket = NewSocket(client_);
-  // The server has filled it: nothing fits until it is connected.
-  EXPECT_EQ(send(socket.c.get(), "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL), -1);
-  pollfd p{.fd = socket.c.get(), .events = POLLOUT, .revents = 0};
-  EXPECT_EQ(poll(&p, 1, 0), 0);
+  for (const bool direct : {true, false}) {
+    const HostSocketEnds listener = NewSocket(client_);
+    if (!direct) KeepInStack(client_, listener.object);
+    uint16_t port = 0;
+    ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+    ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+    const HostSocketEnds socket = NewSocket(client_);
+    EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, 1}).error, ENOTCONN);
+    ASSERT_EQ(Connect(client_, socket.object, port, kHostConnectNotify), 0);
+    const UniqueFd accepted = Accept(listener.c);
+    // The server has had C send a byte.
+    EXPECT_EQ(send(socket.c.get(), "x", 1, MSG_NOSIGNAL), 1);
+    char bytes[2] = {};
+    EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 1) << direct;
+    EXPECT_EQ(bytes[0], 'x');
+    EXPECT_EQ(send(accepted.get(), "y", 1, MSG_NOSIGNAL), 1);
+    EXPECT_EQ(recv(socket.c.get(), bytes, sizeof bytes, 0), 1) << direct;
+    EXPECT_EQ(bytes[0], 'y');
+  }
 }
 
 }  // namespace
