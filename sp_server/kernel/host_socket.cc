@@ -426,13 +426,8 @@ void HostSocket::RunConnected() {
     case StreamPump::Outcome::kIdle:
       break;
   }
-  if (pump_.keeps_much()) {
-    if (SendBufferOfC(stream) < kHostSendBuffer) {
-      // It leaves no room for more.
-      pump_.Trim(s_.get(), objects_->loop().closer());
-    } else if (!std::exchange(trim_pending_, true)) {
-      objects_->TrimLater(id_);
-    }
+  if (pump_.keeps_much() && !std::exchange(trim_pending_, true)) {
+    objects_->TrimLater(id_);
   }
   if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.

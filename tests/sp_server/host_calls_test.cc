@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <span>
 #include <string>
 #include <string_view>
@@ -540,6 +541,43 @@ TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
   EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNREFUSED) << "the outcome, once";
   EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNABORTED);
   EXPECT_EQ(client_.CallResult(SYS_listen, {socket.object, 1}).error, EINVAL);
+}
+
+// What has been passed on takes none of the little room for longer than that.
+TEST_F(HostCallsTest, SmallSendBufferIsSoonWritableAgain) {
+  const HostSocketEnds listener = NewSocket(client_);
+  KeepInStack(client_, listener.object);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds socket = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, socket.object, port, kHostConnectNotify), 0);
+  const UniqueFd accepted = Accept(listener.c);
+  constexpr int kSmall = 1;
+  std::string memory(reinterpret_cast<const char*>(&kSmall), sizeof kSmall);
+  const uint64_t call =
+      client_.SendCall(SYS_setsockopt, {socket.object, SOL_SOCKET, SO_SNDBUF, 0, sizeof kSmall});
+  ASSERT_EQ(client_.Finish(call, &memory).error, 0);
+  const auto size =
+      static_cast<int>(client_.CallResult(kSysHostSendBuffer, {socket.object}).retval[0]);
+  ASSERT_EQ(setsockopt(socket.c.get(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+  const auto begin = std::chrono::steady_clock::now();
+  std::string buffer(40'000, 'x');
+  const auto pass = [&](size_t bytes) {
+    pollfd p{.fd = socket.c.get(), .events = POLLOUT, .revents = 0};
+    ASSERT_EQ(poll(&p, 1, -1), 1);
+    ASSERT_EQ(send(socket.c.get(), buffer.data(), bytes, MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes));
+    ASSERT_EQ(recv(accepted.get(), buffer.data(), bytes, MSG_WAITALL), static_cast<ssize_t>(bytes));
+  };
+  for (int round = 0; round < 10; ++round) {
+    pass(32'000);
+    for (const size_t bytes : {1, 270, 500, 1030, 4095}) {
+      for (int i = 0; i < 20; ++i) pass(bytes);
+    }
+  }
+  // It would be a tenth of a second for each wait.
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(2500));
 }
 
 TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
