@@ -18,10 +18,13 @@
 namespace rump {
 namespace {
 
-// A pump alone may move much at once; a thousand of them must take turns.
-constexpr size_t kMaxBudget = 256 * 1024;
+// A pump alone may move much at once, here four segments of loopback's; a thousand of them must
+// take turns.
+constexpr size_t kMaxBudget = 240 * 1024;
 constexpr size_t kMinBudget = 16 * 1024;
 constexpr size_t kBusyPumps = 16;
+// What pumps of bulk data move before those of others have their turn again.
+constexpr size_t kBulkTurn = 512 * 1024;
 
 // How often ends of direct pairs are looked at, half a microsecond each: often while they come and
 // go, then more and more rarely; how many at once; and how many whenever there are two more, which
@@ -31,6 +34,9 @@ constexpr EventLoop::Clock::duration kLastDirectCheck = std::chrono::seconds(1);
 constexpr size_t kDirectLooks = 512;
 constexpr size_t kDirectLooksPerPair = 4;
 
+// How long S may keep more than a byte of what has been passed on: for longer it costs a busy
+// connection nothing, and for that time one whose C has next to no send buffer waits.
+constexpr std::chrono::milliseconds kTrim{100};
 // How often objects without an S are checked for being closed.
 constexpr std::chrono::seconds kDeadCheck{1};
 
@@ -187,22 +193,48 @@ void HostObjects::CheckDead() {
   if (!dead_.empty()) loop_->After(kDeadCheck, [this] { CheckDead(); });
 }
 
-void HostObjects::Schedule(std::shared_ptr<HostSocket> object) {
-  ready_.push_back(std::move(object));
-  loop_->Wake();
+void HostObjects::Schedule(std::shared_ptr<HostSocket> object, bool bulk) {
+  if (bulk) {
+    bulk_ready_.push_back(std::move(object));
+    loop_->StayAwake();
+  } else {
+    ready_.push_back(std::move(object));
+    loop_->Wake();
+  }
+}
+
+void HostObjects::TrimLater(uint64_t id) {
+  to_trim_.push_back(id);
+  if (to_trim_.size() > 1) return;
+  loop_->After(kTrim, [this] {
+    for (const uint64_t id : std::exchange(to_trim_, {})) {
+      if (const std::shared_ptr<HostSocket> object = Find(id)) object->Trim();
+    }
+  });
+}
+
+void HostObjects::Run(HostSocket& object, size_t budget) {
+  // One that was removed meanwhile is kept by its queue only.
+  if (!objects_.contains(object.id())) return;
+  budget_ = budget;
+  object.Run();
 }
 
 EventLoop::Clock::duration HostObjects::Poll() {
   swept_ = false;
   std::vector<std::shared_ptr<HostSocket>> ready;
   ready.swap(ready_);
-  budget_ = std::clamp(kMaxBudget * kBusyPumps / std::max<size_t>(ready.size(), 1), kMinBudget,
-                       kMaxBudget);
-  for (const std::shared_ptr<HostSocket>& object : ready) {
-    // One that was removed meanwhile is kept by this queue only.
-    if (objects_.contains(object->id())) object->Run();
+  for (const std::shared_ptr<HostSocket>& object : ready) Run(*object, kMinBudget);
+  // Of bulk data only so much that what comes meanwhile does not wait for long.
+  moved_ = 0;
+  for (size_t left = bulk_ready_.size(); left > 0 && moved_ < kBulkTurn; --left) {
+    const std::shared_ptr<HostSocket> object = std::move(bulk_ready_.front());
+    bulk_ready_.pop_front();
+    Run(*object,
+        std::clamp(kMaxBudget * kBusyPumps / (bulk_ready_.size() + 1), kMinBudget, kMaxBudget));
   }
-  return ready_.empty() ? EventLoop::Clock::duration::max() : EventLoop::Clock::duration::zero();
+  return ready_.empty() && bulk_ready_.empty() ? EventLoop::Clock::duration::max()
+                                               : EventLoop::Clock::duration::zero();
 }
 
 }  // namespace rump

@@ -61,15 +61,20 @@ class HostObjects final : private EventLoop::Poller {
   // For HostSocket.
   EventLoop& loop() { return *loop_; }
   void Settle() { settle_(); }
-  void Schedule(std::shared_ptr<HostSocket> object);
+  // Runs `object` soon: one that moves `bulk` data behind those that do not.
+  void Schedule(std::shared_ptr<HostSocket> object, bool bulk);
   void Remove(uint64_t id) { objects_.erase(id); }
   // Looks from time to time whether the program still has the C of `id`, which has no S any more
   // that would tell.
   void WatchDead(uint64_t id);
+  // Calls Trim of `id` in a while.
+  void TrimLater(uint64_t id);
   // The buffer that all pumps share, one at a time.
   std::span<std::byte> buffer() { return std::as_writable_bytes(std::span(buffer_)); }
-  // How many bytes one pump moves in its turn: fewer when many are ready, for fairness.
+  // How many bytes one pump moves in its turn, each way: fewer when many are ready, for fairness.
   size_t budget() const { return budget_; }
+  // What a pump moved that had a turn.
+  void CountMoved(size_t bytes) { moved_ += bytes; }
 
   // Binds `socket` to the abstract name of id's C; as bind(2).
   static Errno BindToName(int socket, uint64_t id);
@@ -81,6 +86,7 @@ class HostObjects final : private EventLoop::Poller {
   // Frees what is closed of the `count` ends of direct pairs that were not looked at for longest.
   void LookAtDirect(size_t count);
   void CheckDirect();
+  void Run(HostSocket& object, size_t budget);
   void CheckDead();
   // What a new object of `owner` counts for.
   Result<Share> TakeShare(const std::shared_ptr<Budget>& owner) const;
@@ -92,10 +98,13 @@ class HostObjects final : private EventLoop::Poller {
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   bool direct_ = true;
-  // The ends of direct pairs, which have no S either. Those that wait longest for a look come first.
+  // The ends of direct pairs, which have no S either. Those that wait longest for a look come
+  // first.
   std::deque<uint64_t> direct_ends_;
   EventLoop::Clock::duration direct_check_{};  // to the next look; zero: none is due
   UniqueFd probe_;
+  std::deque<std::shared_ptr<HostSocket>> bulk_ready_;
+  std::vector<uint64_t> to_trim_;
   std::vector<uint64_t> dead_;
   bool swept_ = false;
   // The kernel copies a third faster to a page's start than past it (x86 with fast short strings).
@@ -104,6 +113,7 @@ class HostObjects final : private EventLoop::Poller {
   };
   std::vector<Page> buffer_;
   size_t budget_;
+  size_t moved_ = 0;
 };
 
 }  // namespace rump

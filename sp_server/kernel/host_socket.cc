@@ -21,6 +21,8 @@ namespace {
 
 // Connections handed to a program before it accepts them; the rest waits in the stack.
 constexpr size_t kRecordsAhead = 64;
+// A connection that moves as much in its turn moves bulk data.
+constexpr size_t kBulkBytes = 16 * 1024;
 // How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
@@ -80,17 +82,28 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
   if (state_ == State::kDirect) return;
   if (state_ == State::kConnected) BecomeConnected();
   socket_->waiters().Add(this);
-  // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. It is
-  // watched already, so that this cannot fail.
-  (void)objects_->loop().Rewatch(s_.get(), EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                 this);
+  WatchS(/*writable=*/false);
+}
+
+// Edge-triggered: a pump that the stack has no room for must not spin on a readable S. Room in S is
+// of interest only after there was none: else each read of the program's would wake the loop.
+void HostSocket::WatchS(bool writable) {
+  watches_writable_ = writable;
+  // It is watched already, so that this cannot fail.
+  (void)objects_->loop().Rewatch(
+      s_.get(), EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (writable ? EPOLLOUT : 0), this);
 }
 
 HostSocket::~HostSocket() {
   if (socket_->type() == SOCK_STREAM) stream().set_host(nullptr);
+  if (host_closed_ && pump_.host_done()) {
+    // Nobody is left to see how it ends, and nothing but bytes can be in it.
+    objects_->loop().Forget(s_.get(), this);
+    return;
+  }
   // Without the program's end nobody is to see a reset; a program that outlives the server is.
   if (state_ == State::kConnected && hangup_) {
-    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+    pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   }
   CloseS();
 }
@@ -100,21 +113,30 @@ void HostSocket::CloseS() {
   objects_->loop().closer().CloseStream(std::move(s_), /*own=*/junk_);
 }
 
-void HostSocket::OnReady(uint32_t) { Schedule(); }
+void HostSocket::OnReady(uint32_t mask) {
+  // Each acknowledgement tells of room; nobody has waited for it.
+  if (state_ == State::kConnected && (mask & ~kWritable) == 0 && !pump_.host_readable() &&
+      static_cast<StreamSocket&>(*socket_).SendSpace() > 0) {
+    return;
+  }
+  Schedule();
+}
 
 void HostSocket::OnEvents(uint32_t events) {
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
   // From a program that does not tell before.
   if ((events & EPOLLPRI) != 0) ExpectUrgent();
   constexpr uint32_t kEnd = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-  if ((events & ~EPOLLOUT) != 0) pump_.HostReadable(/*ended=*/(events & kEnd) != 0);
+  if ((events & ~EPOLLOUT) != 0) {
+    pump_.HostReadable(/*ended=*/(events & kEnd) != 0, /*failed=*/(events & EPOLLERR) != 0);
+  }
   Schedule();
 }
 
 void HostSocket::Schedule() {
   if (scheduled_) return;
   scheduled_ = true;
-  objects_->Schedule(shared_from_this());
+  objects_->Schedule(shared_from_this(), bulk_);
 }
 
 bool HostSocket::HostClosed() const {
@@ -163,6 +185,8 @@ Errno HostSocket::Listen(int backlog) {
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
   backlog_ = static_cast<size_t>(backlog < 0 ? kMaxBacklog : std::min(backlog, kMaxBacklog));
+  // Room in S tells of records that were accepted.
+  if (!watches_writable_) WatchS(/*writable=*/true);
   Schedule();
   return kOk;
 }
@@ -223,7 +247,7 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
   // The outcome of the connection may be known and not told yet.
   if (state_ == State::kConnecting) RunConnecting();
   if (state_ != State::kConnected) return UniqueFd();
-  pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+  pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
   pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
@@ -361,6 +385,11 @@ void HostSocket::ReceiveBufferSet() {
   if (state_ == State::kConnected) SetSendBuffer(s_.get(), SendBufferOfS(stream()));
 }
 
+void HostSocket::Trim() {
+  trim_pending_ = false;
+  if (state_ == State::kConnected) pump_.Trim(s_.get(), objects_->loop().closer());
+}
+
 bool HostSocket::ResetsOnClose() const {
   linger linger = {};
   const auto n =
@@ -378,8 +407,11 @@ void HostSocket::RunConnected() {
   }
   // Who accepts gets what C sends from C itself.
   if (AwaitsDirectPeer()) return;
-  switch (pump_.Run(s_.get(), stream, objects_->buffer(), objects_->budget(),
-                    objects_->loop().closer())) {
+  const StreamPump::Outcome outcome = pump_.Run(s_.get(), stream, objects_->buffer(),
+                                                objects_->budget(), objects_->loop().closer());
+  bulk_ = pump_.moved() >= kBulkBytes;
+  objects_->CountMoved(pump_.moved());
+  switch (outcome) {
     case StreamPump::Outcome::kMore:
       return Schedule();
     case StreamPump::Outcome::kHostGone:
@@ -394,8 +426,20 @@ void HostSocket::RunConnected() {
     case StreamPump::Outcome::kIdle:
       break;
   }
+  if (pump_.keeps_much()) {
+    if (SendBufferOfC(stream) < kHostSendBuffer) {
+      // It leaves no room for more.
+      pump_.Trim(s_.get(), objects_->loop().closer());
+    } else if (!std::exchange(trim_pending_, true)) {
+      objects_->TrimLater(id_);
+    }
+  }
+  if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.
-  if (hangup_ && pump_.host_eof() && HostClosed()) objects_->Remove(id_);
+  if (hangup_ && pump_.host_eof() && HostClosed()) {
+    host_closed_ = true;
+    objects_->Remove(id_);
+  }
 }
 
 void HostSocket::DieOf(StreamSocket& stream) {
@@ -403,7 +447,7 @@ void HostSocket::DieOf(StreamSocket& stream) {
   // of file is seen by who writes only.
   if (stream.pending_error() == Errno(ECONNRESET)) (void)stream.TakeError();
   if (stream.pending_error() == Errno(EPIPE)) {
-    pump_.DropKeptByte(s_.get(), objects_->loop().closer());
+    pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   }
   Die();
 }

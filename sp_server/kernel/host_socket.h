@@ -32,9 +32,9 @@ struct HostPair {
   Use use;
   UniqueFd s;
   UniqueFd c;
-  uint64_t c_cookie = 0;     // SO_COOKIE of C, by which a process proves to hold it
-  size_t junk = 0;           // bytes that C has sent before anybody has it
-  Share share;               // what the owner's limit counts
+  uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
+  size_t junk = 0;        // bytes that C has sent before anybody has it
+  Share share;            // what the owner's limit counts
 };
 
 class HostSocket final : public std::enable_shared_from_this<HostSocket>,
@@ -78,6 +78,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // Gives S away as the C of the object `peer`, to whose socket this one is connected and which has
   // accepted it; from now on no byte of the connection passes here. Invalid if that cannot be.
   UniqueFd ConnectDirectly(uint64_t peer);
+  // Takes out of S what has been passed on. Called by HostObjects, some time after TrimLater.
+  void Trim();
 
  private:
   // Whether no C is open in any process any more.
@@ -91,6 +93,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
 
   void OnReady(uint32_t mask) override;
   void OnEvents(uint32_t events) override;
+  void WatchS(bool writable);
   void RunListening();
   // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
   bool AcceptNext();
@@ -125,11 +128,15 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   State state_;
   size_t junk_;
   bool scheduled_ = false;
-  bool hangup_ = false;  // S has shown HUP: C may be closed
-  bool notify_ = false;  // connecting: a byte on S tells the outcome
+  bool trim_pending_ = false;
+  bool bulk_ = false;
+  bool watches_writable_ = false;
+  bool hangup_ = false;       // S has shown HUP: C may be closed
+  bool host_closed_ = false;  // a connection's C is, in all processes
+  bool notify_ = false;       // connecting: a byte on S tells the outcome
   bool notified_ = false;
   bool to_be_filled_ = false;  // connecting: until FillConnect
-  bool byte_out_ = false;  // datagrams: the readiness byte is in C
+  bool byte_out_ = false;      // datagrams: the readiness byte is in C
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S

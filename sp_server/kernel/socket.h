@@ -128,6 +128,12 @@ class StreamSocket : public Socket {
   virtual bool receive_eof() const = 0;
   // How many bytes Send takes now; 0 if none. POLLOUT tells when it grows again.
   virtual size_t SendSpace() const = 0;
+  // Fills `iov` with room in the stack's own buffers for at most `bytes`, which SendPrepared is
+  // then to send. Returns how many entries; 0 where Send is as good.
+  virtual size_t PrepareSend(size_t /*bytes*/, std::span<iovec> /*iov*/) { return 0; }
+  // Sends the first `bytes` of that room, at most SendSpace(), and gives it back. False: not all of
+  // them went in.
+  virtual bool SendPrepared(size_t /*bytes*/) { return false; }
   // What TakeError would return.
   virtual Errno pending_error() const = 0;
   // What the program has set `option`, SO_SNDBUF or SO_RCVBUF, to: in bytes as it gave them, or

@@ -15,10 +15,29 @@ namespace rump {
 namespace {
 // Pieces of received data given to one sendmsg.
 constexpr size_t kIovecs = 64;
+// The stack's buffers that one read fills.
+constexpr size_t kBlocks = 8;
+// Messages up to this size are peeked at; copying a larger one twice costs more than the system
+// calls that are saved.
+constexpr size_t kSmallBytes = 4096;
+// Kept bytes and messages from which on S is cleared of them, which frees what C's kernel holds.
+constexpr size_t kMaxKeptBytes = 4096;
+constexpr size_t kMaxKeptMessages = 16;
+
+// Cuts `iov` off behind `bytes`. Returns how many entries are left.
+size_t Limit(std::span<iovec> iov, size_t bytes) {
+  for (size_t i = 0; i < iov.size(); ++i) {
+    iov[i].iov_len = std::min(iov[i].iov_len, bytes);
+    bytes -= iov[i].iov_len;
+    if (bytes == 0) return i + 1;
+  }
+  return iov.size();
+}
 }  // namespace
 
 StreamPump::Outcome StreamPump::Run(int host, StreamSocket& stream, std::span<std::byte> buffer,
                                     size_t budget, FdCloser& closer) {
+  moved_ = 0;
   const Outcome out = MoveToStream(host, stream, buffer, budget, closer);
   if (out == Outcome::kHostGone) return out;
   const Outcome in = MoveToHost(host, stream, budget);
@@ -39,36 +58,28 @@ StreamPump::Outcome StreamPump::MoveToStream(int host, StreamSocket& stream,
     host_eof_ = true;
   }
   while (host_readable_ && !host_eof_) {
-    const size_t room = std::min(stream.SendSpace(), buffer.size() - 1);
-    if (room == 0) return Outcome::kIdle;
+    const size_t room = std::min(stream.SendSpace(), budget);
+    if (room == 0 && budget > 0) return Outcome::kIdle;
     size_t fresh = 0;
-    if (!CountFresh(host, &fresh)) return Outcome::kRetry;
-    if (fresh > 0 && budget == 0) return Outcome::kMore;
-    std::span<std::byte> data;
-    bool urgent = false;
-    if (fresh > 0) {
-      size_t limit = std::min(room, budget);
-      if (expects_urgent_) {
-        // The mark shows when nothing kept is before it.
-        const Outcome taken = ReadHost(host, buffer, fresh, /*room=*/0, closer, &data);
-        if (taken != Outcome::kIdle) return taken;
-        limit = RoomToMark(host, fresh, limit, &urgent);
+    size_t moved = 0;
+    if (budget == 0 || bulk_ || !PassOnPeeked(host, stream, buffer, room, closer, &fresh, &moved)) {
+      if (!CountFresh(host, &fresh)) return Outcome::kRetry;
+      if (fresh > 0 && budget == 0) return Outcome::kMore;
+      bulk_ = fresh > kSmallBytes;
+      if (fresh > 0) {
+        const Outcome read = PassOnRead(host, stream, buffer, fresh, room, closer, &moved);
+        if (read != Outcome::kIdle) return read;
       }
-      const Outcome read = ReadHost(host, buffer, fresh, limit, closer, &data);
-      if (read != Outcome::kIdle) return read;
     }
     // An urgent byte that was not expected counts in the queue, and cannot be read.
-    if (data.empty()) {
+    if (moved == 0) {
       // What comes after the look is told.
       host_readable_ = false;
       return ended_ ? EndOfHost(host, stream) : Outcome::kIdle;
     }
-    // Space was asked for first, so all of it goes in, unless the stack has no memory: a connection
-    // is better lost than continued with a hole.
-    const Result<size_t> sent = stream.Send(data, nullptr, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
-    if (!sent.ok() || *sent < data.size()) stream.Abort();
-    budget -= data.size();
-    if (data.size() == fresh && !ended_) host_readable_ = false;
+    moved_ += moved;
+    budget -= moved;
+    if (moved == fresh && !ended_) host_readable_ = false;
   }
   return Outcome::kIdle;
 }
@@ -80,6 +91,78 @@ void StreamPump::SendLeftBehind(int host, StreamSocket& stream, std::span<std::b
   (void)MoveToStream(host, stream, buffer, SIZE_MAX, closer);
 }
 
+bool StreamPump::PassOnPeeked(int host, StreamSocket& stream, std::span<std::byte> buffer,
+                              size_t room, FdCloser& closer, size_t* fresh, size_t* moved) {
+  // With a kept byte there is something to look at, and no error that a look would take.
+  if (expects_urgent_ || kept_ == 0) return false;
+  if (kept_ > kMaxKeptBytes || kept_messages_ >= kMaxKeptMessages) TrimKept(host, 1, closer);
+  buffer = buffer.first(std::min(buffer.size(), kept_ + kSmallBytes));
+  iovec iov{buffer.data(), buffer.size()};
+  msghdr msg{};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  const ssize_t n = recvmsg(host, &msg, MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0 || static_cast<size_t>(n) < kept_ || static_cast<size_t>(n) == buffer.size()) {
+    return false;
+  }
+  // Descriptors end a look, as they end a read.
+  if ((msg.msg_flags & MSG_CTRUNC) != 0) return false;
+  *fresh = static_cast<size_t>(n) - kept_;
+  // An urgent byte that was not expected ends a look, and would end each that follows.
+  if (*fresh == 0 && !ended_) return false;
+  *moved = std::min(*fresh, room);
+  host_done_ = ended_ && *fresh == 0;
+  if (*moved == 0) return true;
+  Send(stream, buffer.subspan(kept_, *moved), /*flags=*/0);
+  kept_ += *moved;
+  ++kept_messages_;
+  return true;
+}
+
+// Space was asked for first, so all of it goes in, unless the stack has no memory: a connection is
+// better lost than continued with a hole.
+void StreamPump::Send(StreamSocket& stream, std::span<const std::byte> data, int flags) {
+  const Result<size_t> sent = stream.Send(data, nullptr, MSG_NOSIGNAL | flags);
+  if (!sent.ok() || *sent < data.size()) stream.Abort();
+}
+
+StreamPump::Outcome StreamPump::PassOnRead(int host, StreamSocket& stream,
+                                           std::span<std::byte> buffer, size_t fresh, size_t room,
+                                           FdCloser& closer, size_t* moved) {
+  bool urgent = false;
+  if (expects_urgent_) {
+    // The mark shows when nothing kept is before it.
+    const Outcome taken = ReadHost(host, {}, fresh, closer, moved);
+    if (taken != Outcome::kIdle) return taken;
+    room = RoomToMark(host, fresh, room, &urgent);
+  }
+  iovec iov[kBlocks];
+  const size_t blocks = urgent ? 0 : stream.PrepareSend(std::min(fresh, room), iov);
+  if (blocks > 0) {
+    const Outcome read = ReadHost(host, std::span(iov, blocks), fresh, closer, moved);
+    if (!stream.SendPrepared(*moved)) stream.Abort();
+    return read;
+  }
+  const std::span<std::byte> part = buffer.first(std::min({fresh, room, buffer.size()}));
+  iov[0] = {part.data(), part.size()};
+  const Outcome read = ReadHost(host, std::span(iov, 1), fresh, closer, moved);
+  if (*moved > 0) Send(stream, part.first(*moved), urgent ? MSG_OOB : 0);
+  return read;
+}
+
+void StreamPump::TrimKept(int host, size_t left, FdCloser& closer) {
+  std::byte scratch[kMaxKeptBytes];
+  while (kept_ > left) {
+    std::vector<UniqueFd> fds;
+    const size_t wanted = std::min(kept_ - left, sizeof scratch);
+    const ssize_t n = ReceiveWithFds(host, std::span(scratch, wanted), &fds);
+    for (UniqueFd& fd : fds) closer.Close(std::move(fd));
+    if (n <= 0) break;
+    kept_ -= static_cast<size_t>(n);
+  }
+  kept_messages_ = 1;
+}
+
 bool StreamPump::CountFresh(int host, size_t* fresh) const {
   int queued = 0;
   if (ioctl(host, FIONREAD, &queued) != 0) return false;
@@ -87,33 +170,45 @@ bool StreamPump::CountFresh(int host, size_t* fresh) const {
   return true;
 }
 
-StreamPump::Outcome StreamPump::ReadHost(int host, std::span<std::byte> buffer, size_t fresh,
-                                         size_t room, FdCloser& closer,
-                                         std::span<std::byte>* data) {
-  const size_t wanted = std::min(fresh, room);
+StreamPump::Outcome StreamPump::ReadHost(int host, std::span<const iovec> room, size_t fresh,
+                                         FdCloser& closer, size_t* got) {
+  if (kept_ > 1) TrimKept(host, 1, closer);
+  std::byte old_byte[1];
+  iovec iov[1 + kBlocks];
+  iov[0] = {old_byte, kept_};
+  size_t wanted = 0;
+  for (size_t i = 0; i < room.size(); ++i) {
+    iov[1 + i] = room[i];
+    wanted += room[i].iov_len;
+  }
   const bool all = wanted == fresh;
+  if (all) --iov[room.size()].iov_len;
   const size_t taken = kept_ + wanted - (all ? 1 : 0);
-  size_t got = 0;
+  size_t n = 0;
   if (taken > 0) {
     std::vector<UniqueFd> fds;
-    ssize_t n;
+    ssize_t result;
     do {
-      n = ReceiveWithFds(host, buffer.first(taken), &fds);
-    } while (n < 0 && errno == EINTR);
+      result = ReceiveWithFds(host, std::span(iov, 1 + room.size()), &fds);
+    } while (result < 0 && errno == EINTR);
     for (UniqueFd& fd : fds) closer.Close(std::move(fd));
     // Bytes are all that a stream carries; whoever sends these in masses has lost it.
     if (!fds.empty() && closer.full()) return Outcome::kHostGone;
-    if (n < 0 && errno == ECONNRESET) return Outcome::kHostGone;
-    if (n < 0 && errno != EAGAIN) return Outcome::kRetry;
-    got = static_cast<size_t>(std::max<ssize_t>(n, 0));
+    if (result < 0 && errno == ECONNRESET) return Outcome::kHostGone;
+    if (result < 0 && errno != EAGAIN) return Outcome::kRetry;
+    n = static_cast<size_t>(std::max<ssize_t>(result, 0));
   }
-  const size_t old = std::min(kept_, got);
+  const size_t old = std::min(kept_, n);
   kept_ -= old;
-  if (all && got == taken && recv(host, buffer.data() + got, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
-    ++got;
+  kept_messages_ = 1;
+  *got = n - old;
+  const iovec& last = iov[room.size()];
+  if (all && n == taken &&
+      recv(host, static_cast<std::byte*>(last.iov_base) + last.iov_len, 1,
+           MSG_PEEK | MSG_DONTWAIT) == 1) {
+    ++*got;
     kept_ = 1;
   }
-  *data = buffer.subspan(old, got - old);
   return Outcome::kIdle;
 }
 
@@ -145,16 +240,17 @@ StreamPump::Outcome StreamPump::DropHost(int host, std::span<std::byte> buffer, 
     size_t fresh = 0;
     if (!CountFresh(host, &fresh)) return Outcome::kRetry;
     if (fresh == 0) return Outcome::kIdle;
-    std::span<std::byte> data;
-    const Outcome read = ReadHost(host, buffer, fresh, buffer.size() - 1, closer, &data);
-    if (read != Outcome::kIdle || data.empty()) return read;
+    const iovec iov{buffer.data(), std::min(fresh, buffer.size())};
+    size_t got = 0;
+    const Outcome read = ReadHost(host, std::span(&iov, 1), fresh, closer, &got);
+    if (read != Outcome::kIdle || got == 0) return read;
   }
 }
 
 StreamPump::Outcome StreamPump::EndOfHost(int host, StreamSocket& stream) {
   int error = 0;
   socklen_t size = sizeof error;
-  getsockopt(host, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (failed_) getsockopt(host, SOL_SOCKET, SO_ERROR, &error, &size);
   if (error == ECONNRESET) return Outcome::kHostGone;
   host_eof_ = true;
   // A connection that is gone already has nothing to shut down.
@@ -162,21 +258,15 @@ StreamPump::Outcome StreamPump::EndOfHost(int host, StreamSocket& stream) {
   return Outcome::kIdle;
 }
 
-void StreamPump::DropKeptByte(int host, FdCloser& closer) {
-  if (kept_ == 0) return;
-  std::byte byte;
-  std::vector<UniqueFd> fds;
-  if (ReceiveWithFds(host, std::span(&byte, 1), &fds) == 1) kept_ = 0;
-  for (UniqueFd& fd : fds) closer.Close(std::move(fd));
-}
-
 StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_t budget) {
   int urgent = MSG_OOB;
+  host_full_ = false;
   for (;;) {
     iovec iov[kIovecs];
-    const size_t count = stream.PeekReceived(iov);
+    size_t count = stream.PeekReceived(iov);
     if (count == 0) break;
     if (budget == 0) return Outcome::kMore;
+    count = Limit(std::span(iov, count), budget);
     msghdr msg{};
     msg.msg_iov = iov;
     msg.msg_iovlen = count;
@@ -184,7 +274,10 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
         sendmsg(host, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | (stream.AtMark() ? urgent : 0));
     if (n < 0) {
       if (errno == EINTR) continue;
-      if (errno == EAGAIN) return Outcome::kIdle;
+      if (errno == EAGAIN) {
+        host_full_ = true;
+        return Outcome::kIdle;
+      }
       if (errno == ECONNRESET) return Outcome::kHostGone;
       if (errno == EOPNOTSUPP && urgent != 0) {
         // The host's kernel is built without urgent data on AF_UNIX.
@@ -197,6 +290,7 @@ StreamPump::Outcome StreamPump::MoveToHost(int host, StreamSocket& stream, size_
       continue;
     }
     stream.ConsumeReceived(n);
+    moved_ += static_cast<size_t>(n);
     budget -= std::min(budget, static_cast<size_t>(n));
   }
   // A reset is not to be seen as an end of file first.

@@ -8,9 +8,9 @@
 
 namespace rump {
 namespace {
-// Descriptors handled per turn: enough to spread epoll_wait's cost, few enough that pollers and
-// timers are not kept waiting.
-constexpr size_t kBatch = 256;
+// Descriptors handled per turn: enough to spread epoll_wait's cost and to see those with little
+// data among a thousand with much, few enough that pollers and timers are not kept waiting.
+constexpr size_t kBatch = 1024;
 // Turns that pollers give each other before descriptors are looked at again.
 constexpr int kPollerRounds = 4;
 }  // namespace
@@ -47,6 +47,11 @@ Errno EventLoop::Rewatch(int fd, uint32_t events, Watcher* watcher) {
 void EventLoop::Unwatch(int fd, Watcher* watcher) {
   if (fd < 0 || static_cast<size_t>(fd) >= watchers_.size() || watchers_[fd] != watcher) return;
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  Forget(fd, watcher);
+}
+
+void EventLoop::Forget(int fd, Watcher* watcher) {
+  if (watchers_[fd] != watcher) return;
   watchers_[fd] = nullptr;
   for (Event& event : batch_) {
     if (event.fd == fd && event.watcher == watcher) event.watcher = nullptr;
@@ -126,6 +131,7 @@ void EventLoop::RunTimers() {
 EventLoop::Clock::duration EventLoop::RunPollers() {
   // What one poller does often is work for another (a pump feeds the stack, the stack a pump):
   // a few rounds spare a trip through epoll each.
+  stays_awake_ = false;
   Clock::duration wait;
   int rounds = kPollerRounds;
   do {
@@ -136,7 +142,7 @@ EventLoop::Clock::duration EventLoop::RunPollers() {
       RunDeferred();
     }
   } while (awake_ && --rounds > 0);
-  return awake_ ? Clock::duration::zero() : wait;
+  return awake_ || stays_awake_ ? Clock::duration::zero() : wait;
 }
 
 void EventLoop::RunOnce(Clock::duration max_wait) {

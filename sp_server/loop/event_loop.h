@@ -70,6 +70,9 @@ class EventLoop {
   Errno Rewatch(int fd, uint32_t events, Watcher* watcher);
   // Stops watching; no event reaches `watcher` for `fd` after this, not even one already fetched.
   void Unwatch(int fd, Watcher* watcher);
+  // The same for a descriptor whose open file ends with it, and that is closed before the loop goes
+  // on: the host then does its part by itself.
+  void Forget(int fd, Watcher* watcher);
 
   // Runs `fn` once, `delay` from now.
   TimerId After(Clock::duration delay, std::function<void()> fn);
@@ -96,6 +99,8 @@ class EventLoop {
 
   // Gives the pollers another turn before the loop sleeps: for work that one makes for another.
   void Wake() { awake_ = true; }
+  // The same for work that what is ready by then goes before: the loop looks at descriptors first.
+  void StayAwake() { stays_awake_ = true; }
 
   // Runs until Stop.
   void Run();
@@ -132,6 +137,7 @@ class EventLoop {
   std::vector<LateWork*> late_;
   std::vector<Poller*> pollers_;
   bool awake_ = false;
+  bool stays_awake_ = false;
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;  // under posted_mutex_
 };

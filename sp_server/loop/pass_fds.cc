@@ -31,10 +31,14 @@ ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<cons
 
 ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds) {
   iovec iov{buffer.data(), buffer.size()};
+  return ReceiveWithFds(socket, std::span(&iov, 1), fds);
+}
+
+ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
   msghdr msg{};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
+  msg.msg_iov = iov.data();
+  msg.msg_iovlen = iov.size();
   msg.msg_control = control;
   msg.msg_controllen = sizeof control;
   const ssize_t n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

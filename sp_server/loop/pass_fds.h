@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <span>
 #include <vector>
@@ -24,6 +25,8 @@ ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<cons
 // All that a message can bring are taken, whether they are wanted or not: those left to the kernel
 // it would close here, and that may block.
 ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds);
+// The same into several pieces of memory.
+ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds);
 
 }  // namespace rump
 

@@ -102,9 +102,14 @@ extern "C" void RumpLwipAssert(const char* message, const char* file, int line) 
 }
 
 extern "C" uint32_t RumpLwipRandom() {
-  uint32_t value;
-  rump::FillRandom(&value, sizeof value);
-  return value;
+  // As many as the kernel gives at once.
+  static std::array<uint32_t, 64> values;
+  static size_t left = 0;
+  if (left == 0) {
+    rump::FillRandom(values.data(), sizeof values);
+    left = values.size();
+  }
+  return values[--left];
 }
 
 extern "C" u32_t RumpLwipInitialSequence(const ip_addr_t* local_ip, u16_t local_port,

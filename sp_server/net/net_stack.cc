@@ -16,6 +16,7 @@
 #include "lwip/timeouts.h"
 #include "netif/ethernet.h"
 #include "sp_server/net/frame_filter.h"
+#include "sp_server/net/shared_bytes.h"
 #include "sp_server/net/udp_socket.h"
 
 extern "C" u32_t sys_now(void) {
@@ -38,6 +39,11 @@ constexpr int kPacketsPerTurn = 512;
 constexpr int kMaxTimeWait = 1024;
 // No fragment is kept for longer.
 constexpr std::chrono::seconds kFragmentLife{std::max(IP_REASS_MAXAGE, IPV6_REASS_MAXAGE) + 2};
+constexpr size_t kEthernetHeader = SIZEOF_ETH_HDR - ETH_PAD_SIZE;
+// IPv6's header and TCP's longest.
+constexpr u16_t kMaxHeaders = 40 + 60;
+// Packets from this size on are not copied.
+constexpr u16_t kReferencedPacketBytes = 4096;
 // RFC 8200: every link carries packets of this size.
 constexpr u32_t kMinIpv6Mtu = 1280;
 
@@ -60,6 +66,29 @@ void ClampPathMtus() {
 
 bool IsIpv6(const pbuf* packet) {
   return packet->len > 0 && IP_HDR_GET_VERSION(packet->payload) == 6;
+}
+
+bool IsTcp(const pbuf* packet) {
+  if (packet->len < IP6_HLEN) return false;
+  if (IsIpv6(packet)) {
+    return IP6H_NEXTH(static_cast<const ip6_hdr*>(packet->payload)) == IP6_NEXTH_TCP;
+  }
+  return IPH_PROTO(static_cast<const ip_hdr*>(packet->payload)) == IP_PROTO_TCP;
+}
+
+// A packet for the receiver: the sender keeps its own to send it again, and each side changes the
+// headers in its own way. Of large TCP segments only those, which have a buffer to themselves, are
+// copied: what a segment carries stays as it is.
+pbuf* CopyPacket(pbuf* packet) {
+  if (packet->next == nullptr || packet->len > kMaxHeaders ||
+      packet->tot_len < kReferencedPacketBytes || !IsTcp(packet)) {
+    return pbuf_clone(PBUF_RAW, PBUF_RAM, packet);
+  }
+  pbuf* copy = pbuf_alloc(PBUF_RAW, packet->len, PBUF_RAM);
+  if (copy == nullptr) return nullptr;
+  memcpy(copy->payload, packet->payload, packet->len);
+  pbuf_cat(copy, ReferenceBytes(packet->next));
+  return copy;
 }
 
 }  // namespace
@@ -102,8 +131,7 @@ err_t NetStack::InitLoopback(netif* netif) {
 
 err_t NetStack::Requeue(pbuf* packet, netif* input) {
   if (queue_size_ == queue_.size() || queue_bytes_ + packet->tot_len > kQueueBytes) return ERR_MEM;
-  // A copy: the sender keeps the packet to send it again.
-  pbuf* copy = pbuf_clone(PBUF_RAW, PBUF_RAM, packet);
+  pbuf* copy = CopyPacket(packet);
   if (copy == nullptr) return ERR_MEM;
   queue_[(queue_head_ + queue_size_) % queue_.size()] = {copy, netif_get_index(input)};
   ++queue_size_;
@@ -119,6 +147,8 @@ void NetStack::Deliver(const QueuedPacket& queued) {
     pbuf_free(queued.packet);
     return;
   }
+  const ConnectionTable::Focus focus(
+      connections_, {static_cast<const std::byte*>(queued.packet->payload), queued.packet->len});
   if (IsIpv6(queued.packet)) {
     ip_input(queued.packet, input);
     ClampPathMtus();
@@ -223,6 +253,8 @@ void NetStack::InputFrame(netif* wire, std::span<const std::byte> frame) {
   if (packet == nullptr) return;
   memset(packet->payload, 0, ETH_PAD_SIZE);
   memcpy(static_cast<std::byte*>(packet->payload) + ETH_PAD_SIZE, frame.data(), frame.size());
+  const ConnectionTable::Focus focus(connections_,
+                                     frame.subspan(std::min(frame.size(), kEthernetHeader)));
   if (wire->input(packet, wire) != ERR_OK) pbuf_free(packet);
   ClampPathMtus();
 }

@@ -15,7 +15,9 @@
 #include "protocol/errno.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/net/connection_set.h"
+#include "sp_server/net/connection_table.h"
 #include "sp_server/net/port_table.h"
+#include "sp_server/net/shared_bytes.h"
 
 namespace rump {
 
@@ -49,9 +51,12 @@ class NetStack final : public EventLoop::Poller {
   PortTable& tcp_ports() { return tcp_ports_; }
   PortTable& udp_ports() { return udp_ports_; }
   ConnectionSet& direct_connections() { return direct_connections_; }
+  ConnectionTable& connections() { return connections_; }
   // How often each group of IPv4 has been joined, by its address.
   using GroupCounts = std::unordered_map<uint32_t, size_t>;
   GroupCounts& udp_groups() { return udp_groups_; }
+  // What TcpSocket::PrepareSend has made room in, for the SendPrepared that follows.
+  std::vector<SendBlock*>& prepared() { return prepared_; }
   size_t queued_packets() const { return queue_size_; }
 
  private:
@@ -75,7 +80,9 @@ class NetStack final : public EventLoop::Poller {
   PortTable tcp_ports_;
   PortTable udp_ports_;
   ConnectionSet direct_connections_;
+  ConnectionTable connections_;
   GroupCounts udp_groups_;
+  std::vector<SendBlock*> prepared_;
   EventLoop::Clock::time_point next_limit_;
   bool received_ = false;  // something since the last turn
   // Until then fragments of what was received may be kept.

@@ -160,6 +160,7 @@ err_t TcpSocket::OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb) 
   }
   tcp_ext_arg_set_callbacks(pcb, id, &kPortCallbacks);
   tcp_ext_arg_set(pcb, id, use);
+  NetStack::Get().connections().Add(pcb);
   return ERR_OK;
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <poll.h>
+#include <string.h>
 
 #include <algorithm>
 #include <utility>
@@ -14,6 +15,8 @@ namespace {
 
 // Bytes per tcp_write, which counts in 16 bits.
 constexpr size_t kWriteBytes = TCP_MSS;
+// From this size on bytes are put into a SendBlock of their own.
+constexpr size_t kMinBlockBytes = 4096;
 // Buffers queued at lwIP above which a socket counts as full, far enough from lwIP's own limit that
 // a write cannot fail on it.
 constexpr u16_t kMaxQueuedBuffers = TCP_SND_QUEUELEN / 2;
@@ -46,27 +49,75 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
   const bool urgent = (flags & MSG_OOB) != 0 && data.size() <= space;
   data = data.first(std::min(data.size(), space));
   const bool more = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
+  const size_t sent = Queue(data, more, nullptr);
+  if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
+  const bool at_once = urgent && sent == data.size();
+  if (at_once) {
+    tcp_ext_arg_set(pcb_, kUrgentSlot, reinterpret_cast<void*>(kUrgentSent | pcb_->snd_lbb));
+  }
+  Output(sent, more, at_once);
+  return sent;
+}
+
+size_t TcpSocket::Queue(std::span<const std::byte> data, bool more, SendBlock* block) {
   size_t sent = 0;
   while (sent < data.size()) {
     const size_t n = std::min(data.size() - sent, kWriteBytes);
-    u8_t write_flags = TCP_WRITE_FLAG_COPY;
+    const std::span<const std::byte> piece = data.subspan(sent, n);
+    SendBlock* const fresh = block == nullptr && BlocksPay(n) ? SendBlock::Make(n) : nullptr;
+    if (fresh != nullptr) memcpy(fresh->bytes().data(), piece.data(), n);
+    SendBlock* const lent = block != nullptr ? block : fresh;
+    u8_t flags = lent == nullptr ? TCP_WRITE_FLAG_COPY : 0;
     // Data behind other unsent data waits in any case: lwIP then leaves room for more in its
     // buffer, which keeps a run of small writes from becoming a chain of small buffers.
-    if (more || pcb_->unsent != nullptr || sent + n < data.size()) {
-      write_flags |= TCP_WRITE_FLAG_MORE;
-    }
-    if (tcp_write(pcb_, data.data() + sent, static_cast<u16_t>(n), write_flags) != ERR_OK) break;
+    if (more || pcb_->unsent != nullptr || sent + n < data.size()) flags |= TCP_WRITE_FLAG_MORE;
+    const void* const bytes = fresh != nullptr ? fresh->bytes().data() : piece.data();
+    const err_t error = tcp_write(pcb_, bytes, static_cast<u16_t>(n), flags);
+    if (error == ERR_OK && lent != nullptr) HoldBlock(pcb_->unsent, lent);
+    if (fresh != nullptr) fresh->Unref();
+    if (error != ERR_OK) break;
     sent += n;
   }
-  if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
-  if (urgent && sent == data.size()) {
-    tcp_ext_arg_set(pcb_, kUrgentSlot, reinterpret_cast<void*>(kUrgentSent | pcb_->snd_lbb));
-  } else if (HoldsBack(more)) {
-    return sent;
-  }
-  if (sent % pcb_->mss != 0) small_end_ = pcb_->snd_lbb;
-  tcp_output(pcb_);
   return sent;
+}
+
+// A buffer each for a few bytes, or for each of many small segments, costs more than copies.
+bool TcpSocket::BlocksPay(size_t bytes) const {
+  return bytes >= kMinBlockBytes && pcb_->mss >= kMinBlockBytes;
+}
+
+void TcpSocket::Output(size_t queued, bool more, bool at_once) {
+  if (!at_once && HoldsBack(more)) return;
+  if (queued % pcb_->mss != 0) small_end_ = pcb_->snd_lbb;
+  tcp_output(pcb_);
+}
+
+size_t TcpSocket::PrepareSend(size_t bytes, std::span<iovec> iov) {
+  std::vector<SendBlock*>& blocks = stack_->prepared();
+  if (pcb_ == nullptr || !BlocksPay(bytes)) return 0;
+  while (bytes > 0 && blocks.size() < iov.size()) {
+    SendBlock* const block = SendBlock::Make(std::min(bytes, SendBlock::kMaxBytes));
+    iov[blocks.size()] = {block->bytes().data(), block->bytes().size()};
+    bytes -= block->bytes().size();
+    blocks.push_back(block);
+  }
+  return blocks.size();
+}
+
+bool TcpSocket::SendPrepared(size_t bytes) {
+  std::vector<SendBlock*>& blocks = stack_->prepared();
+  const bool more = options_.Flag(IPPROTO_TCP, TCP_CORK);
+  size_t sent = 0;
+  for (SendBlock* const block : blocks) {
+    const size_t n = std::min(block->bytes().size(), bytes - sent);
+    const size_t queued = Queue(block->bytes().first(n), more || sent + n < bytes, block);
+    sent += queued;
+    if (queued < n) break;
+  }
+  for (SendBlock* const block : blocks) block->Unref();
+  blocks.clear();
+  if (sent > 0) Output(sent, more, /*at_once=*/false);
+  return sent == bytes;
 }
 
 // lwIP's Nagle waits while anything is unacknowledged, which, with acknowledgements that are

@@ -299,16 +299,8 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     return Errno(ENETUNREACH);
   }
   const auto taken = [&](uint16_t port) {
-    if (stack_->direct_connections().Contains({*source, port}, remote)) return true;
-    for (const tcp_pcb* list : {tcp_active_pcbs, tcp_tw_pcbs}) {
-      for (const tcp_pcb* pcb = list; pcb != nullptr; pcb = pcb->next) {
-        if (pcb->local_port == port && pcb->remote_port == remote.port &&
-            ip_addr_cmp(&pcb->local_ip, &*source) && ip_addr_cmp(&pcb->remote_ip, &remote.ip)) {
-          return true;
-        }
-      }
-    }
-    return false;
+    return stack_->direct_connections().Contains({*source, port}, remote) ||
+           stack_->connections().Find(*source, port, remote.ip, remote.port) != nullptr;
   };
   if (bound()) {
     if (taken(port_use_->port)) return Errno(EADDRNOTAVAIL);
@@ -336,6 +328,7 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     if (!explicitly_bound_) ReleasePort();
     return ErrnoFromLwip(error);
   }
+  stack_->connections().Add(pcb);
   outcome_pending_ = true;
   return Errno(EINPROGRESS);
 }
@@ -389,15 +382,10 @@ void TcpSocket::StayInStack() {
 }
 
 void TcpSocket::FindDirectPeer() {
-  // lwIP's list has those first that were used last.
-  const tcp_pcb* other = tcp_active_pcbs;
-  while (other != nullptr &&
-         !(other->local_port == pcb_->remote_port && other->remote_port == pcb_->local_port &&
-           ip_addr_cmp(&other->local_ip, &pcb_->remote_ip) &&
-           ip_addr_cmp(&other->remote_ip, &pcb_->local_ip))) {
-    other = other->next;
-  }
-  if (other == nullptr) return;
+  const tcp_pcb* const other = stack_->connections().Find(pcb_->remote_ip, pcb_->remote_port,
+                                                          pcb_->local_ip, pcb_->local_port);
+  // What has been sent is in the stack, and stays there.
+  if (other == nullptr || other->snd_lbb != pcb_->rcv_nxt) return;
   auto* const peer = static_cast<TcpSocket*>(tcp_ext_arg_get(other, kSocketSlot));
   if (peer == nullptr || peer == this || peer->direct_peer_ != nullptr) return;
   for (const TcpSocket* end : {this, peer}) {

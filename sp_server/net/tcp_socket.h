@@ -15,6 +15,7 @@
 #include "sp_server/net/net_stack.h"
 #include "sp_server/net/port_table.h"
 #include "sp_server/net/receive_queue.h"
+#include "sp_server/net/shared_bytes.h"
 
 struct tcp_hdr;
 
@@ -54,6 +55,8 @@ class TcpSocket final : public StreamSocket {
   void ConsumeReceived(size_t bytes) override;
   bool receive_eof() const override { return (shutdown_ & kShutRead) != 0; }
   size_t SendSpace() const override;
+  size_t PrepareSend(size_t bytes, std::span<iovec> iov) override;
+  bool SendPrepared(size_t bytes) override;
   Errno pending_error() const override { return Errno(error_); }
   size_t BufferAskedFor(int option) const override;
   void Abort() override;
@@ -137,6 +140,14 @@ class TcpSocket final : public StreamSocket {
   void StartWindow(tcp_pcb* pcb) const;
   // Opens the window as far as what is unread lets it.
   void OpenWindow();
+  // Queues `data` behind what is unsent, as far as it goes in. With `block` it lies there, and is
+  // not copied. Returns how many bytes.
+  size_t Queue(std::span<const std::byte> data, bool more, SendBlock* block);
+  // Whether `bytes` are better sent from a SendBlock than copied by lwIP.
+  bool BlocksPay(size_t bytes) const;
+  // Sends what is queued, of which `queued` bytes are new, unless it shall wait and not go
+  // `at_once`.
+  void Output(size_t queued, bool more, bool at_once);
   // Whether what is queued shall wait for more, by the cork or by Nagle.
   bool HoldsBack(bool more) const;
   void BeginStream();

@@ -625,6 +625,70 @@ TEST_F(TcpSocketTest, ReceiveBufferThatBecomesSmallKeepsThePromisedWindow) {
   EXPECT_LE(sent - before, size_t{TCP_SND_BUF} + 2 * TCP_MSS);
 }
 
+// Bytes at `at` of a stream that never repeats for long.
+std::string Pattern(size_t at, size_t size) {
+  std::string text(size, '\0');
+  for (size_t i = 0; i < size; ++i)
+    text[i] = static_cast<char>((at + i) * 31 / 7 + (at + i) / 1021);
+  return text;
+}
+
+void SendPattern(StreamSocket& stream, size_t at, size_t size, size_t unused) {
+  iovec iov[8];
+  const size_t count = stream.PrepareSend(size + unused, iov);
+  ASSERT_GT(count, 0u);
+  const std::string text = Pattern(at, size);
+  size_t filled = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t n = std::min(iov[i].iov_len, size - filled);
+    memcpy(iov[i].iov_base, text.data() + filled, n);
+    filled += n;
+  }
+  ASSERT_EQ(filled, size);
+  ASSERT_TRUE(stream.SendPrepared(size));
+}
+
+TEST_F(TcpSocketTest, PreparedBytesArrive) {
+  Pair pair = ConnectedPair();
+  EXPECT_EQ(pair.client_stream()->PrepareSend(100, std::span<iovec>()), 0u) << "not worth it";
+  size_t sent = 0;
+  for (const size_t size : {5000, 61440, 200000, 4096, 100, 61441, 130000}) {
+    SendPattern(*pair.client_stream(), sent, size, /*unused=*/size < 4096 ? 70000 : 100);
+    sent += size;
+    // Behind them, and before the next.
+    EXPECT_EQ(*SendText(*pair.client, Pattern(sent, 10)), 10u);
+    sent += 10;
+  }
+  // Again while the first ones are under way, or lie with the receiver.
+  for (int i = 0; i < 3; ++i) {
+    tcp_pcb* next;
+    for (tcp_pcb* pcb = tcp_active_pcbs; pcb != nullptr; pcb = next) {
+      next = pcb->next;
+      if (pcb->unacked != nullptr) tcp_rexmit_rto(pcb);
+    }
+    NetStack::Get().Drain(i * 2);
+  }
+  Settle();
+  // The receiver has them even when nothing else is left of the sender.
+  pair.client.reset();
+  std::string got;
+  for (std::string part; !(part = ReceiveText(*pair.server)).empty(); got += part) {
+    Settle();
+    ASSERT_LE(got.size(), sent);
+  }
+  EXPECT_TRUE(got == Pattern(0, sent)) << got.size() << " of " << sent;
+}
+
+TEST_F(TcpSocketTest, PreparedRoomIsGivenBack) {
+  Pair pair = ConnectedPair();
+  iovec iov[8];
+  EXPECT_EQ(pair.client_stream()->PrepareSend(100'000, iov), 2u);
+  EXPECT_TRUE(pair.client_stream()->SendPrepared(0));
+  SendPattern(*pair.client_stream(), 0, 10'000, 0);
+  Settle();
+  EXPECT_EQ(ReceiveText(*pair.server), Pattern(0, 10'000));
+}
+
 TEST_F(TcpSocketTest, SendsUntilFullAndTellsWhenThereIsRoom) {
   Pair pair = ConnectedPair();
   const std::string chunk(65536, 'f');
@@ -777,6 +841,21 @@ TEST_F(TcpSocketTest, CorkHoldsDataBack) {
 
 // --- everything at once ---
 
+// Every connection of lwIP's once in its list, and none but them in the table.
+void CheckLists() {
+  const ConnectionTable& table = NetStack::Get().connections();
+  size_t count = 0;
+  std::set<const tcp_pcb*> seen;
+  for (const tcp_pcb* list : {tcp_active_pcbs, tcp_tw_pcbs}) {
+    for (const tcp_pcb* pcb = list; pcb != nullptr; pcb = pcb->next, ++count) {
+      ASSERT_TRUE(seen.insert(pcb).second);
+      ASSERT_EQ(pcb->state == TIME_WAIT, list == tcp_tw_pcbs);
+      ASSERT_EQ(table.Find(pcb->local_ip, pcb->local_port, pcb->remote_ip, pcb->remote_port), pcb);
+    }
+  }
+  ASSERT_EQ(table.size(), count);
+}
+
 // Random operations on many sockets; whatever the order, no connection may be left behind but those
 // in TIME_WAIT.
 TEST_F(TcpSocketTest, RandomLives) {
@@ -830,6 +909,8 @@ TEST_F(TcpSocketTest, RandomLives) {
         if (below(50) == 0) tcp_tmr();
         break;
     }
+    if (step % 500 == 0) CheckLists();
+    if (HasFatalFailure()) return;
   }
   sockets.clear();
   listeners.clear();

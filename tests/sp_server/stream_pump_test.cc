@@ -1,15 +1,21 @@
 #include "sp_server/kernel/stream_pump.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "sp_server/loop/fd_closer.h"
+#include "sp_server/loop/pass_fds.h"
 #include "sp_server/loop/unique_fd.h"
 
 namespace rump {
@@ -40,6 +46,18 @@ class FakeStream final : public StreamSocket {
   bool receive_eof() const override { return false; }
   size_t SendSpace() const override { return space_; }
   void set_space(size_t space) { space_ = space; }
+  // Two pieces of memory, of which the first is short.
+  size_t PrepareSend(size_t bytes, std::span<iovec> iov) override {
+    if (bytes < 3000) return 0;
+    prepared_.resize(bytes);
+    iov[0] = {prepared_.data(), 1000};
+    iov[1] = {prepared_.data() + 1000, bytes - 1000};
+    return 2;
+  }
+  bool SendPrepared(size_t bytes) override {
+    sent_.append(prepared_.data(), bytes);
+    return true;
+  }
   Errno pending_error() const override { return kOk; }
   size_t BufferAskedFor(int) const override { return 0; }
   void Abort() override {}
@@ -65,6 +83,7 @@ class FakeStream final : public StreamSocket {
  private:
   std::string received_;
   std::string sent_;
+  std::string prepared_;
   size_t space_ = 4096;
 };
 
@@ -134,6 +153,136 @@ TEST_F(StreamPumpPair, EveryByteIsPassedOnOnce) {
   EXPECT_EQ(stream_.sent(), all + std::string(10'000, 'x'));
 }
 
+// Bytes in S that C has sent.
+size_t Queued(const UniqueFd& s) {
+  int queued = 0;
+  EXPECT_EQ(ioctl(s.get(), FIONREAD, &queued), 0);
+  return static_cast<size_t>(queued);
+}
+
+TEST_F(StreamPumpPair, PassedOnMessagesDoNotPileUp) {
+  constexpr size_t kMessage = 1000;
+  size_t most = 0;
+  for (size_t i = 0; i < 100; ++i) {
+    Send(std::string(kMessage, static_cast<char>('a' + i % 26)));
+    EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+    ASSERT_EQ(stream_.sent().size(), (i + 1) * kMessage);
+    ASSERT_EQ(stream_.sent().back(), static_cast<char>('a' + i % 26));
+    most = std::max(most, Queued(s_));
+  }
+  EXPECT_LE(most, size_t{8192});
+  // Single bytes cost the host's kernel hundreds each.
+  for (int i = 0; i < 100; ++i) {
+    Send("x");
+    EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  }
+  EXPECT_LE(Queued(s_), 32u);
+  EXPECT_TRUE(pump_.keeps_much());
+  pump_.Trim(s_.get(), closer_);
+  EXPECT_FALSE(pump_.keeps_much());
+  EXPECT_EQ(Queued(s_), 1u);
+}
+
+TEST_F(StreamPumpPair, MessagesOfAllSizes) {
+  std::mt19937 random(20240607);
+  const auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
+  buffer_.resize(20'000);
+  std::string to_stream, to_host, got;
+  size_t compared = 0;
+  for (int step = 0; step < 20'000; ++step) {
+    switch (below(6)) {
+      case 0:
+      case 1: {
+        std::string text(1 + below(below(4) == 0 ? 30'000 : 300), '\0');
+        for (char& c : text) c = static_cast<char>(random());
+        const ssize_t n = send(c_.get(), text.data(), text.size(), MSG_DONTWAIT);
+        if (n <= 0) break;
+        to_stream.append(text, 0, static_cast<size_t>(n));
+        pump_.HostReadable(/*ended=*/false);
+        break;
+      }
+      case 2: {
+        const std::string text(below(10'000), static_cast<char>('a' + step % 26));
+        stream_.Deliver(text);
+        to_host += text;
+        break;
+      }
+      case 3: {
+        std::string part(below(20'000) + 1, '\0');
+        const ssize_t n = recv(c_.get(), part.data(), part.size(), MSG_DONTWAIT);
+        if (n > 0) got.append(part, 0, static_cast<size_t>(n));
+        break;
+      }
+      case 4:
+        stream_.set_space(below(10'000));
+        break;
+      case 5:
+        (void)pump_.Run(s_.get(), stream_, buffer_, below(20'000), closer_);
+        // Only what has been passed on may be missing from the stream.
+        ASSERT_LE(stream_.sent().size(), to_stream.size());
+        ASSERT_EQ(
+            to_stream.compare(compared, stream_.sent().size() - compared, stream_.sent(), compared),
+            0);
+        compared = stream_.sent().size();
+        break;
+    }
+  }
+  stream_.set_space(1 << 20);
+  for (bool more = true; more;) {
+    more = pump_.Run(s_.get(), stream_, buffer_, 20'000, closer_) == StreamPump::Outcome::kMore;
+    std::string part(100'000, '\0');
+    const ssize_t n = recv(c_.get(), part.data(), part.size(), MSG_DONTWAIT);
+    if (n > 0) got.append(part, 0, static_cast<size_t>(n)), more = true;
+  }
+  EXPECT_EQ(stream_.sent(), to_stream);
+  EXPECT_EQ(got, to_host);
+  s_.reset();
+  char byte;
+  EXPECT_EQ(recv(c_.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
+TEST_F(StreamPumpPair, DescriptorsAmongMessagesAreClosed) {
+  int pipe_ends[2];
+  ASSERT_EQ(pipe2(pipe_ends, O_CLOEXEC), 0);
+  const UniqueFd out(pipe_ends[0]);
+  UniqueFd in(pipe_ends[1]);
+  Send("before");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  const int fd = in.get();
+  ASSERT_EQ(SendWithFds(c_.get(), std::as_bytes(std::span("with", 4)), std::span(&fd, 1), 0), 4);
+  in.reset();
+  pump_.HostReadable(/*ended=*/false);
+  Send("behind");
+  EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  EXPECT_EQ(stream_.sent(), "beforewithbehind");
+  for (int i = 0; i < 20; ++i) {
+    Send("more");
+    EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
+  }
+  // The closer's thread.
+  pollfd closed{.fd = out.get(), .events = 0, .revents = 0};
+  EXPECT_EQ(poll(&closed, 1, 10'000), 1);
+  EXPECT_NE(closed.revents & POLLHUP, 0);
+}
+
+TEST_F(StreamPumpPair, TellsWhetherTheProgramsEndIsFull) {
+  stream_.Deliver(std::string(4 << 20, 'x'));
+  while (Run() == StreamPump::Outcome::kMore) {
+  }
+  EXPECT_TRUE(pump_.host_full());
+  std::string part(8 << 20, '\0');
+  size_t got = 0;
+  while (got < size_t{4} << 20) {
+    const ssize_t n = recv(c_.get(), part.data(), part.size(), MSG_DONTWAIT);
+    ASSERT_GT(n, 0);
+    got += static_cast<size_t>(n);
+    while (Run() == StreamPump::Outcome::kMore) {
+    }
+  }
+  EXPECT_FALSE(pump_.host_full());
+}
+
 TEST_F(StreamPumpPair, ClosingSIsAReset) {
   Send("words");
   EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
@@ -146,7 +295,7 @@ TEST_F(StreamPumpPair, ClosingSIsAReset) {
 TEST_F(StreamPumpPair, WithoutTheKeptByteItIsTheEnd) {
   Send("words");
   EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
-  pump_.DropKeptByte(s_.get(), closer_);
+  pump_.DropKeptBytes(s_.get(), closer_);
   s_.reset();
   char byte;
   EXPECT_EQ(recv(c_.get(), &byte, 1, 0), 0);
