@@ -71,6 +71,14 @@ class OwnServerTest : public testing::Test {
     return 0;
   }
 
+  // No connection of this listener is to be a direct pair.
+  static void KeepInStack(RawClient& client, uint64_t listener) {
+    std::string off(sizeof(int), '\0');
+    const uint64_t call =
+        client.SendCall(SYS_setsockopt, {listener, IPPROTO_TCP, kTcpDirect, 0, off.size()});
+    EXPECT_EQ(client.Finish(call, &off).error, 0);
+  }
+
   // `port` of loopback at the start of a client's memory.
   static std::string Address(uint16_t port) {
     sockaddr_in address{};
@@ -419,6 +427,7 @@ TEST_F(BlockingCloseTest, OfOneInAStream) {
   const HostSocketEnds listener = NewSocket(client_);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   const HostSocketEnds stream = NewSocket(client_);
   ASSERT_EQ(Connect(client_, stream.object, port, kHostConnectNotify), 0);
@@ -451,6 +460,7 @@ TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
   const HostSocketEnds listener = NewSocket(client_);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   HostSocketEnds writer = NewSocket(client_);
   ASSERT_EQ(Connect(client_, writer.object, port, kHostConnectNotify), 0);
@@ -486,13 +496,7 @@ TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
   const HostSocketEnds listener = NewSocket(client_);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
-  std::string off(sizeof(int), '\0');
-  ASSERT_EQ(client_
-                .Finish(client_.SendCall(SYS_setsockopt, {listener.object, IPPROTO_TCP, kTcpDirect,
-                                                          0, off.size()}),
-                        &off)
-                .error,
-            0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   // More than there can be objects: none may be left behind.
   for (int i = 0; i < 10; ++i) {
