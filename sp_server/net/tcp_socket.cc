@@ -360,6 +360,8 @@ Errno TcpSocket::Shutdown(int how) {
       waiters().Notify(kEverything);
       return kOk;
     case State::kConnected:
+      // Its bytes do not come by: the program shuts its own end down.
+      if (direct_) return Errno(EOPNOTSUPP);
       break;
   }
   if ((directions & kShutWrite) != 0 && (shutdown_ & kShutWrite) == 0 && pcb_ != nullptr) {

@@ -1,6 +1,5 @@
 // The extension "hostfd" against clients that do not keep to its rules.
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,14 +54,6 @@ class OwnServerTest : public testing::Test {
     EXPECT_EQ(result.error, 0);
     return {result.retval[0], client.TakeFd()};
   }
-  // What a listener accepts from now on keeps its S, so that the server sees its bytes.
-  static void KeepInStack(RawClient& client, uint64_t listener) {
-    constexpr int kOff = 0;
-    std::string memory(reinterpret_cast<const char*>(&kOff), sizeof kOff);
-    const uint64_t call =
-        client.SendCall(SYS_setsockopt, {listener, IPPROTO_TCP, kTcpDirect, 0, sizeof kOff});
-    EXPECT_EQ(client.Finish(call, &memory).error, 0);
-  }
   // Binds to a free port of loopback; returns the error and stores the port.
   static int Bind(RawClient& client, uint64_t object, uint16_t* port) {
     sockaddr_in address;
@@ -79,6 +70,14 @@ class OwnServerTest : public testing::Test {
     memcpy(&address, memory.data() + sizeof size, sizeof address);
     *port = ntohs(address.sin_port);
     return 0;
+  }
+
+  // No connection of this listener is to be a direct pair.
+  static void KeepInStack(RawClient& client, uint64_t listener) {
+    std::string off(sizeof(int), '\0');
+    const uint64_t call =
+        client.SendCall(SYS_setsockopt, {listener, IPPROTO_TCP, kTcpDirect, 0, off.size()});
+    EXPECT_EQ(client.Finish(call, &off).error, 0);
   }
 
   // `port` of loopback at the start of a client's memory.
@@ -427,9 +426,9 @@ TEST_F(BlockingCloseTest, OfAClientWithoutAHandshake) {
 
 TEST_F(BlockingCloseTest, OfOneInAStream) {
   const HostSocketEnds listener = NewSocket(client_);
-  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   const HostSocketEnds stream = NewSocket(client_);
   ASSERT_EQ(Connect(client_, stream.object, port, kHostConnectNotify), 0);
@@ -460,9 +459,9 @@ TEST_F(HostCallsTest, UnsupportedSocketsHaveTheirErrno) {
 // What a program has written before it closed is its peer's, whatever others ask for.
 TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
   const HostSocketEnds listener = NewSocket(client_);
-  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   HostSocketEnds writer = NewSocket(client_);
   ASSERT_EQ(Connect(client_, writer.object, port, kHostConnectNotify), 0);
@@ -496,9 +495,9 @@ TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
 
 TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
   const HostSocketEnds listener = NewSocket(client_);
-  KeepInStack(client_, listener.object);
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   // More than there can be objects: none may be left behind.
   for (int i = 0; i < 10; ++i) {
@@ -517,6 +516,28 @@ TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
     EXPECT_EQ(recv(c.get(), &byte, 1, 0), 0);
     EXPECT_EQ(send(c.get(), "x", 1, MSG_NOSIGNAL), -1);
     EXPECT_EQ(errno, EPIPE);
+  }
+}
+
+TEST_F(HostCallsTest, DirectPairsAreShutDownByTheirPrograms) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  // More than there can be objects: what nobody has any more is found in time.
+  for (int i = 0; i < 20; ++i) {
+    const HostSocketEnds connector = NewSocket(client_);
+    ASSERT_TRUE(connector.c.valid()) << "connection " << i;
+    ASSERT_EQ(send(connector.c.get(), "ab", 2, MSG_NOSIGNAL), 2) << "before it is connected";
+    ASSERT_EQ(Connect(client_, connector.object, port, kHostConnectNotify), 0);
+    const UniqueFd accepted = Accept(listener.c);
+    char bytes[8];
+    EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 2) << "no byte of ours comes along";
+    EXPECT_EQ(client_.CallResult(SYS_shutdown, {connector.object, SHUT_RDWR}).error, EOPNOTSUPP);
+    shutdown(connector.c.get(), SHUT_WR);
+    EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 0);
+    EXPECT_EQ(send(accepted.get(), "x", 1, MSG_NOSIGNAL), 1);
+    EXPECT_EQ(recv(connector.c.get(), bytes, sizeof bytes, 0), 1);
   }
 }
 
