@@ -153,7 +153,8 @@ class Client {
   void InlineCall(Input* input) {
     const SyscallSpec& spec = Row(input->Number());
     std::string payload = Slots(spec, input);
-    InlineTrailer trailer{.slots = spec.nargs, .blocks = input->Byte() % (kMaxBlocks + 2U)};
+    InlineTrailer trailer{.slots = spec.nargs,
+                          .blocks = static_cast<uint32_t>(input->Byte() % (kMaxBlocks + 2))};
     for (uint32_t i = 0; i < trailer.blocks; ++i) {
       CopyPayload range{.len = 0, .addr = Argument(input)};
       const std::string bytes = input->Bytes(input->Byte() % 64);
