@@ -169,8 +169,9 @@ Outcome CallIoctl(const Args& args) {
   HijackedFd hijacked;
   const unsigned long request = args.get<unsigned>(1);
   if (!Identify(args.fd(), &hijacked)) return HostIoctl(args.fd(), request, args.slot[2]);
-  if ((request == FIONREAD || request == SIOCATMARK) && hijacked.kind == FdKind::kFresh)
+  if ((request == FIONREAD || request == SIOCATMARK) && hijacked.kind == FdKind::kFresh) {
     Settle(&hijacked);
+  }
   if (IsHostIoctl(hijacked, request)) return kPass;
   return Done(hijacked.Request(SYS_ioctl, {request, args.slot[2]}));
 }

@@ -1,5 +1,4 @@
 // The calls of the extension "hostfd": sockets behind descriptors of programs. All answer at once.
-#include <limits.h>
 #include <sys/socket.h>
 
 #include <utility>
@@ -61,7 +60,6 @@ SyscallTask SysHostConnectAbandon(CallContext& context) {
 SyscallTask SysHostConnectFill(CallContext& context) {
   Result<std::shared_ptr<HostSocket>> object = GetObject(context, context.arg(0));
   if (!object.ok()) co_return object.error();
-  if (context.arg(1) > INT_MAX) co_return Errno(EINVAL);
   if (const Errno error = (*object)->FillConnect(context.arg(1)); !error.ok()) co_return error;
   co_return uint64_t{0};
 }

@@ -23,7 +23,7 @@ namespace rump {
 class HostObjects final : private EventLoop::Poller {
  public:
   // Objects at once, unless the constructor says otherwise; one more is ENFILE. Each is a
-  // descriptor of the server.
+  // descriptor of the server, but for the ends of direct pairs.
   static constexpr size_t kMaxObjects = 16'384;
 
   // `loop` outlives this. `settle`: see BuiltinKernel.

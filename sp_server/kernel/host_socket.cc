@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "protocol/syscalls.h"
 #include "sp_server/kernel/host_buffers.h"
@@ -23,6 +24,8 @@ namespace {
 constexpr size_t kRecordsAhead = 64;
 // A connection that moves as much in its turn moves bulk data.
 constexpr size_t kBulkBytes = 16 * 1024;
+// Far more than it takes to fill the smallest send buffer that the host has.
+constexpr size_t kMaxJunk = 64 * 1024;
 // How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
 
@@ -106,11 +109,14 @@ HostSocket::~HostSocket() {
     pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   }
   CloseS();
+  // What is behind it is found closed, as any other.
+  if (unsent_ != nullptr) objects_->loop().closer().CloseStream(std::move(unsent_->c));
 }
 
 void HostSocket::CloseS() {
   objects_->loop().Unwatch(s_.get(), this);
-  objects_->loop().closer().CloseStream(std::move(s_), /*own=*/junk_);
+  // Of the junk, what the client has reported may be anything.
+  objects_->loop().closer().CloseStream(std::move(s_), /*own=*/std::min<size_t>(junk_, 1));
 }
 
 void HostSocket::OnReady(uint32_t mask) {
@@ -180,7 +186,7 @@ void HostSocket::Run() {
 }
 
 Errno HostSocket::Listen(int backlog) {
-  if (state_ == State::kDead) return Errno(EINVAL);
+  if (state_ == State::kDead || state_ == State::kDirect) return Errno(EINVAL);
   if (objects_->direct() && state_ == State::kFresh) stream().set_accepts_directly(true);
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
@@ -240,6 +246,8 @@ bool HostSocket::MakeUnsentObject() {
 void HostSocket::DropUnsent() {
   if (unsent_ == nullptr) return;
   if (unsent_->object != nullptr) objects_->Remove(unsent_->object->id());
+  // The end of a direct pair, which its program has sent what it liked.
+  objects_->loop().closer().CloseStream(std::move(unsent_->c));
   unsent_ = nullptr;
 }
 
@@ -247,8 +255,8 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
   // The outcome of the connection may be known and not told yet.
   if (state_ == State::kConnecting) RunConnecting();
   if (state_ != State::kConnected) return UniqueFd();
-  pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
+  pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
   objects_->loop().Unwatch(s_.get(), this);
@@ -306,7 +314,14 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
     const Errno pending = socket_->TakeError();
     return pending.ok() ? Errno(ECONNABORTED) : pending;
   }
+  // Its two programs have nobody between them who could part them.
+  if (state_ == State::kDirect && address.family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
   const Errno error = socket_->Connect(address);
+  if (state_ == State::kConnected && error == Errno(EINPROGRESS)) {
+    // It was dissolved before, and the pair cannot serve another.
+    stream().Abort();
+    return Errno(ECONNABORTED);
+  }
   if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
   objects_->Settle();
   const uint32_t ready = socket_->Poll();
@@ -335,6 +350,7 @@ bool HostSocket::AbandonConnect() {
 }
 
 Errno HostSocket::FillConnect(size_t bytes) {
+  if (bytes > kMaxJunk - junk_) return Errno(EINVAL);
   if (state_ != State::kConnecting || notify_ || !to_be_filled_) return Errno(ENOTCONN);
   junk_ += bytes;
   to_be_filled_ = false;
@@ -370,8 +386,10 @@ void HostSocket::RunConnecting() {
 void HostSocket::BecomeConnected() {
   while (junk_ > 1) {
     const std::span<std::byte> buffer = objects_->buffer();
+    std::vector<UniqueFd> fds;
     const size_t size = std::min(buffer.size(), junk_ - 1);
-    const ssize_t n = recv(s_.get(), buffer.data(), size, MSG_DONTWAIT);
+    const ssize_t n = ReceiveWithFds(s_.get(), buffer.first(size), &fds);
+    for (UniqueFd& fd : fds) objects_->loop().closer().Close(std::move(fd));
     if (n <= 0) break;
     junk_ -= static_cast<size_t>(n);
   }

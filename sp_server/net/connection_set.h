@@ -17,9 +17,8 @@ class ConnectionSet {
   void Add(const InetAddress& local, const InetAddress& remote) {
     connections_.emplace(Ports(local, remote), std::pair(local.ip, remote.ip));
   }
-  // One that was added.
   void Remove(const InetAddress& local, const InetAddress& remote) {
-    connections_.erase(Find(local, remote));
+    if (const auto it = Find(local, remote); it != connections_.end()) connections_.erase(it);
   }
   bool Contains(const InetAddress& local, const InetAddress& remote) const {
     return Find(local, remote) != connections_.end();

@@ -110,7 +110,9 @@ bool TcpSocket::SendPrepared(size_t bytes) {
   size_t sent = 0;
   for (SendBlock* const block : blocks) {
     const size_t n = std::min(block->bytes().size(), bytes - sent);
-    const size_t queued = Queue(block->bytes().first(n), more || sent + n < bytes, block);
+    // Much of a block must not wait in the stack for the sake of few bytes.
+    SendBlock* const kept = n >= block->bytes().size() / 2 ? block : nullptr;
+    const size_t queued = Queue(block->bytes().first(n), more || sent + n < bytes, kept);
     sent += queued;
     if (queued < n) break;
   }

@@ -36,7 +36,6 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
 
 TcpSocket::~TcpSocket() {
   Close(/*reset=*/ResetsOnClose());
-  if (direct_) stack_->direct_connections().Remove(direct_->local, remote_);
   ReleasePort();
 }
 
@@ -95,6 +94,8 @@ tcp_pcb* TcpSocket::Detach() {
 
 void TcpSocket::Close(bool reset) {
   StayInStack();
+  if (direct_) stack_->direct_connections().Remove(direct_->local, remote_);
+  direct_.reset();
   if (state_ == State::kListening) {
     StopListening();
     return;

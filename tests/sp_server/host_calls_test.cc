@@ -541,6 +541,36 @@ TEST_F(HostCallsTest, DirectPairsAreShutDownByTheirPrograms) {
   }
 }
 
+TEST_F(HostCallsTest, DirectPairsConnectOnce) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  HostSocketEnds connector = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, connector.object, port, kHostConnectNotify), 0);
+  UniqueFd accepted = Accept(listener.c);
+  std::string unspecified(sizeof(sockaddr_in), '\0');
+  EXPECT_EQ(
+      client_
+          .Finish(client_.SendCall(kSysHostConnect, {connector.object, 0, unspecified.size(), 0}),
+                  &unspecified)
+          .error,
+      EOPNOTSUPP);
+  EXPECT_EQ(Connect(client_, connector.object, port, 0), EISCONN);
+  EXPECT_EQ(client_.CallResult(SYS_listen, {connector.object, 1}).error, EINVAL);
+  accepted.reset();
+  connector.c.reset();
+  client_.CallResult(kSysHostRelease, {connector.object});
+  EXPECT_EQ(client_.CallResult(SYS_listen, {connector.object, 1}).error, EBADF);
+}
+
+TEST_F(HostCallsTest, NobodyReportsJunkWithoutEnd) {
+  const HostSocketEnds socket = NewSocket(client_);
+  for (const uint64_t bytes : {uint64_t{64} << 10, uint64_t{1} << 31, ~uint64_t{0}}) {
+    EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, bytes}).error, EINVAL);
+  }
+}
+
 TEST_F(HostCallsTest, ShutdownOfAListenerEndsWaitingForConnections) {
   const HostSocketEnds listener = NewSocket(client_);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
