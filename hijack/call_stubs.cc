@@ -8,10 +8,12 @@
 #include <sys/syscall.h>
 
 #include <array>
+#include <atomic>
 #include <span>
 
 #include "hijack/dispatcher.h"
 #include "hijack/fd_cache.h"
+#include "hijack/session.h"
 
 // The pieces in gates.S, and what they use.
 extern "C" {
@@ -20,6 +22,7 @@ extern "C" {
   [[gnu::visibility("hidden")]] extern const uint8_t name##_end[];
 PIECE(rumphijack_gate_Always)
 PIECE(rumphijack_gate_Bytes)
+PIECE(rumphijack_gate_Close)
 PIECE(rumphijack_gate_Host)
 PIECE(rumphijack_gate_Ioctl)
 PIECE(rumphijack_gate_Named)
@@ -51,7 +54,8 @@ struct StubCall {
   long number;  // becomes the result
 };
 
-static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kHost) == 1 &&
+static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kUnknown) == 0 &&
+                  static_cast<int>(FdKind::kHost) == 1 &&
                   static_cast<int>(FdKind::kConnected) == 2 &&
                   offsetof(msghdr, msg_controllen) == 40 && MSG_OOB == 1 && F_DUPFD == 0 &&
                   F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 && O_RDONLY == 0 &&
@@ -139,6 +143,10 @@ void WriteJumps(const CallSite& site, uint8_t* base, const uint8_t* stub) {
 }  // namespace rump::hijack
 
 extern "C" {
+
+// For the gates.
+[[gnu::visibility("hidden")]] extern const std::atomic<int>* const rumphijack_own_fd;
+constinit const std::atomic<int>* const rumphijack_own_fd = rump::hijack::session.own_fd_address();
 
 [[gnu::visibility("hidden")]] extern const std::array<bool, rump::hijack::kNumbers>
     rumphijack_dispatched;

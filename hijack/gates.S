@@ -58,6 +58,18 @@ PIECE rumphijack_gate_Host
         jne     ASK(rumphijack_gate_Host_end)
 rumphijack_gate_Host_end:
 
+PIECE rumphijack_gate_Close
+        LOOK_UP rumphijack_gate_Close_end
+        cmp     $HOST, %ecx
+        je      rumphijack_gate_Close_end
+        test    %ecx, %ecx
+        jne     ASK(rumphijack_gate_Close_end)
+        movabs  $rumphijack_own_fd, %r11
+        mov     (%r11), %r11
+        cmpl    $0, (%r11)
+        jge     ASK(rumphijack_gate_Close_end)
+rumphijack_gate_Close_end:
+
 PIECE rumphijack_gate_Bytes
         LOOK_UP rumphijack_gate_Bytes_end
         dec     %ecx
@@ -113,10 +125,10 @@ PIECE rumphijack_gate_NoDup
         je      ASK(rumphijack_gate_NoDup_end)
         cmp     $F_DUPFD_CLOEXEC, %esi
         je      ASK(rumphijack_gate_NoDup_end)
-        LOOK_UP rumphijack_gate_NoDup_end
-        dec     %ecx
-        cmp     $(CONNECTED - HOST), %ecx
-        ja      ASK(rumphijack_gate_NoDup_end)
+        movabs  $rumphijack_own_fd, %r11
+        mov     (%r11), %r11
+        cmp     (%r11), %edi
+        je      ASK(rumphijack_gate_NoDup_end)
 rumphijack_gate_NoDup_end:
 
 PIECE rumphijack_gate_Reads

@@ -84,6 +84,8 @@ class Session {
   bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
   // The connection's own descriptor, or -1.
   int own_fd() const { return connection_.fd(); }
+  // Where it is kept, for code that cannot call.
+  constexpr const std::atomic<int>* own_fd_address() const { return connection_.fd_address(); }
   // Gives the connection's own descriptor another number, as the program wants its present one. 0
   // or -errno.
   long MoveFd();

@@ -110,6 +110,8 @@ class Connection {
   bool open() const { return fd_.load(std::memory_order_relaxed) >= 0; }
   // The descriptor, -1 if not open: for callers that must keep it from being closed.
   int fd() const { return fd_.load(std::memory_order_relaxed); }
+  // Where fd() is kept.
+  constexpr const std::atomic<int>* fd_address() const { return &fd_; }
   // Bits of Extension that the server announced.
   uint32_t extensions() const { return extensions_; }
 
