@@ -33,7 +33,8 @@ SyscallTask SysHostSocket(CallContext& context) {
   Result<HostObjects::Created> created =
       context.kernel().objects().Create(*std::move(socket), context.process().objects_made);
   if (!created.ok()) co_return created.error();
-  context.kernel().AllowObject(context.process(), created->object->id());
+  context.kernel().AllowObject(context.process(), created->object->id(),
+                               created->object->c_cookie());
   context.call().AttachFd(std::move(created->c));
   co_return created->object->id();
 }
@@ -85,7 +86,7 @@ SyscallTask SysHostProve(CallContext& context) {
     context.kernel().loop().closer().Close(std::move(c));
     co_return Errno(EBADF);
   }
-  context.kernel().AllowObject(context.process(), object->id());
+  context.kernel().AllowObject(context.process(), object->id(), object->c_cookie());
   co_return uint64_t{0};
 }
 

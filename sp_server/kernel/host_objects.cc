@@ -26,13 +26,13 @@ constexpr size_t kBusyPumps = 16;
 // What pumps of bulk data move before those of others have their turn again.
 constexpr size_t kBulkTurn = 512 * 1024;
 
-// How often ends of direct pairs are looked at, half a microsecond each: often while they come and
-// go, then more and more rarely; how many at once; and how many whenever there are two more, which
-// bounds those that nobody has any more.
-constexpr EventLoop::Clock::duration kFirstDirectCheck = std::chrono::milliseconds(10);
-constexpr EventLoop::Clock::duration kLastDirectCheck = std::chrono::seconds(1);
-constexpr size_t kDirectLooks = 512;
-constexpr size_t kDirectLooksPerPair = 4;
+// How often silent objects are looked at, half a microsecond each: often while they come and go,
+// then more and more rarely; how many at once; and how many whenever there is one more, which bounds
+// those that nobody has any more.
+constexpr EventLoop::Clock::duration kFirstSilentCheck = std::chrono::milliseconds(10);
+constexpr EventLoop::Clock::duration kLastSilentCheck = std::chrono::seconds(1);
+constexpr size_t kSilentLooks = 512;
+constexpr size_t kSilentLooksPerName = 2;
 
 // How long S may keep more than a byte of what has been passed on: for longer it costs a busy
 // connection nothing, and for that time one whose C has next to no send buffer waits.
@@ -93,10 +93,12 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
   HostPair pair{
       .use = use, .s = UniqueFd(ends[0]), .c = UniqueFd(ends[1]), .share = *std::move(share)};
-  if (const Errno error = BindToName(pair.c.get(), next_id_); !error.ok()) return error;
+  if (const Errno error = GiveName(pair.c.get(), &pair.id); !error.ok()) return error;
   if (const Errno error = GetCookie(pair.c.get(), &pair.c_cookie); !error.ok()) return error;
-  // By nobody as yet: what may fail has to before there is a connection to lose.
-  if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
+  if (use != HostPair::Use::kFresh) {
+    // By nobody as yet: what may fail has to before there is a connection to lose.
+    if (const Errno error = loop_->Watch(pair.s.get(), 0, nullptr); !error.ok()) return error;
+  }
   SetSendBuffer(pair.s.get(), kHostSendBuffer);
   SetSendBuffer(pair.c.get(), kHostSendBuffer);
   if (use != HostPair::Use::kDatagram) pair.junk = SendByte(pair.c.get());
@@ -108,22 +110,17 @@ Result<HostPair> HostObjects::MakeDirectPair(HostSocket* connector,
   Result<Share> share = TakeShare(owner);
   if (!share.ok()) return share.error();
   HostPair pair{.use = HostPair::Use::kDirect, .share = *std::move(share)};
-  pair.c = connector->ConnectDirectly(next_id_);
+  pair.c = connector->ConnectDirectly(&pair.id);
   if (!pair.c.valid()) return Errno(ENOTCONN);
   (void)GetCookie(pair.c.get(), &pair.c_cookie);
-  LookAtDirect(kDirectLooksPerPair);
-  direct_ends_.insert(direct_ends_.end(), {connector->id(), next_id_});
-  if (direct_check_ == EventLoop::Clock::duration::zero()) {
-    direct_check_ = kFirstDirectCheck;
-    loop_->After(direct_check_, [this] { CheckDirect(); });
-  }
+  LookAt(connector);
   return pair;
 }
 
 std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, HostPair* pair) {
-  const uint64_t id = next_id_++;
-  auto object = std::make_shared<HostSocket>(this, id, std::move(socket), pair);
-  objects_.emplace(id, object);
+  auto object = std::make_shared<HostSocket>(this, std::move(socket), pair);
+  objects_.emplace(object->id(), object);
+  if (object->silent()) LookAt(object.get());
   return object;
 }
 
@@ -158,25 +155,67 @@ bool HostObjects::NameIsFree(uint64_t id) {
   return true;
 }
 
-void HostObjects::LookAtDirect(size_t count) {
-  for (count = std::min(count, direct_ends_.size()); count > 0; --count) {
-    const uint64_t id = direct_ends_.front();
-    direct_ends_.pop_front();
-    Release(id);
-    if (objects_.contains(id)) direct_ends_.push_back(id);
+Errno HostObjects::GiveName(int socket, uint64_t* id) {
+  for (size_t looks = kSilentLooksPerName; looks > 0; --looks) {
+    const std::shared_ptr<HostSocket> closed = NextToLookAt();
+    if (closed == nullptr) break;
+    ++looks_;
+    if (BindToName(socket, closed->id()).ok()) {
+      *id = closed->id();
+      objects_.erase(*id);
+      return kOk;
+    }
+    LookAt(closed.get());
+  }
+  *id = next_id_++;
+  return BindToName(socket, *id);
+}
+
+void HostObjects::LookAt(HostSocket* object) {
+  if (object->is_looked_at()) return;
+  object->set_is_looked_at(true);
+  silent_.push_back(object->id());
+  if (silent_check_ != EventLoop::Clock::duration::zero()) return;
+  silent_check_ = kFirstSilentCheck;
+  loop_->After(silent_check_, [this] { CheckSilent(); });
+}
+
+std::shared_ptr<HostSocket> HostObjects::NextToLookAt() {
+  while (!silent_.empty()) {
+    const std::shared_ptr<HostSocket> object = Find(silent_.front());
+    silent_.pop_front();
+    // The name may be a new object's by now, which stands further behind.
+    if (object == nullptr || !object->is_looked_at()) continue;
+    object->set_is_looked_at(false);
+    if (object->silent()) return object;
+  }
+  return nullptr;
+}
+
+void HostObjects::LookAtSilent(size_t count) {
+  for (count = std::min(count, silent_.size()); count > 0; --count) {
+    const std::shared_ptr<HostSocket> object = NextToLookAt();
+    if (object == nullptr) return;
+    if (object->Finished()) {
+      objects_.erase(object->id());
+    } else {
+      LookAt(object.get());
+    }
   }
 }
 
-// Nobody tells when the ends are closed: even an epoll instance does not if that happens to both
-// before it is asked.
-void HostObjects::CheckDirect() {
-  const size_t before = direct_ends_.size();
-  LookAtDirect(kDirectLooks);
-  direct_check_ = direct_ends_.size() < before ? kFirstDirectCheck
-                                               : std::min(2 * direct_check_, kLastDirectCheck);
-  if (direct_ends_.empty()) direct_check_ = {};
-  if (direct_check_ != EventLoop::Clock::duration::zero()) {
-    loop_->After(direct_check_, [this] { CheckDirect(); });
+// Nobody tells when the ends of a direct pair are closed: even an epoll instance does not if that
+// happens to both before it is asked.
+void HostObjects::CheckSilent() {
+  const size_t before = silent_.size();
+  // While objects come and go, the new ones' names are looks enough.
+  const size_t looks = std::exchange(looks_, 0);
+  if (looks == 0 || looks < before / 4) LookAtSilent(kSilentLooks);
+  silent_check_ = silent_.size() < before ? kFirstSilentCheck
+                                          : std::min(2 * silent_check_, kLastSilentCheck);
+  if (silent_.empty()) silent_check_ = {};
+  if (silent_check_ != EventLoop::Clock::duration::zero()) {
+    loop_->After(silent_check_, [this] { CheckSilent(); });
   }
 }
 
@@ -215,7 +254,10 @@ void HostObjects::TrimLater(uint64_t id) {
 
 void HostObjects::Run(HostSocket& object, size_t budget) {
   // One that was removed meanwhile is kept by its queue only.
-  if (!objects_.contains(object.id())) return;
+  if (const auto it = objects_.find(object.id());
+      it == objects_.end() || it->second.get() != &object) {
+    return;
+  }
   budget_ = budget;
   object.Run();
 }

@@ -42,7 +42,7 @@ class HostObjects final : private EventLoop::Poller {
   // ENFILE, or errors of socketpair(2) or epoll_ctl(2).
   Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
-  // pair for the id that Adopt will return, then the accepted socket.
+  // pair, then the accepted socket.
   Result<HostPair> MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner);
   // The pair of a connection that `connector` has made and that is accepted now: its S is the C.
   Result<HostPair> MakeDirectPair(HostSocket* connector, const std::shared_ptr<Budget>& owner);
@@ -76,16 +76,24 @@ class HostObjects final : private EventLoop::Poller {
   // What a pump moved that had a turn.
   void CountMoved(size_t bytes) { moved_ += bytes; }
 
-  // Binds `socket` to the abstract name of id's C; as bind(2).
-  static Errno BindToName(int socket, uint64_t id);
+  // Gives `socket`, a new C, the name of an object that there is none of; as bind(2). To find an
+  // object's name free costs as much as to use it, so *id is, if that can be, one whose C is found
+  // closed; its object is freed.
+  Errno GiveName(int socket, uint64_t* id);
   // Whether the C of `id` is closed everywhere.
   bool NameIsFree(uint64_t id);
 
  private:
   EventLoop::Clock::duration Poll() override;
-  // Frees what is closed of the `count` ends of direct pairs that were not looked at for longest.
-  void LookAtDirect(size_t count);
-  void CheckDirect();
+  // Binds `socket` to the abstract name of id's C; as bind(2).
+  static Errno BindToName(int socket, uint64_t id);
+  // Has `object`, which is silent, looked at from time to time.
+  void LookAt(HostSocket* object);
+  // The silent object that was not looked at for longest, which it is not any more; or nullptr.
+  std::shared_ptr<HostSocket> NextToLookAt();
+  // Frees what is closed of the `count` silent objects that were not looked at for longest.
+  void LookAtSilent(size_t count);
+  void CheckSilent();
   void Run(HostSocket& object, size_t budget);
   void CheckDead();
   // What a new object of `owner` counts for.
@@ -98,10 +106,11 @@ class HostObjects final : private EventLoop::Poller {
   std::unordered_map<uint64_t, std::shared_ptr<HostSocket>> objects_;
   std::vector<std::shared_ptr<HostSocket>> ready_;
   bool direct_ = true;
-  // The ends of direct pairs, which have no S either. Those that wait longest for a look come
-  // first.
-  std::deque<uint64_t> direct_ends_;
-  EventLoop::Clock::duration direct_check_{};  // to the next look; zero: none is due
+  // Those whose end nothing tells of, and some for which that has changed: without S, as the ends
+  // of direct pairs, or fresh. Those that wait longest for a look come first.
+  std::deque<uint64_t> silent_;
+  EventLoop::Clock::duration silent_check_{};  // to the next look; zero: none is due
+  size_t looks_ = 0;                           // since the last one, for names
   UniqueFd probe_;
   std::deque<std::shared_ptr<HostSocket>> bulk_ready_;
   std::vector<uint64_t> to_trim_;

@@ -71,10 +71,9 @@ HostSocket::State HostSocket::InitialState(HostPair::Use use) {
   return State::kDead;
 }
 
-HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket,
-                       HostPair* pair)
+HostSocket::HostSocket(HostObjects* objects, std::shared_ptr<Socket> socket, HostPair* pair)
     : objects_(objects),
-      id_(id),
+      id_(pair->id),
       socket_(std::move(socket)),
       c_cookie_(pair->c_cookie),
       share_(std::move(pair->share)),
@@ -85,16 +84,28 @@ HostSocket::HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket
   if (state_ == State::kDirect) return;
   if (state_ == State::kConnected) BecomeConnected();
   socket_->waiters().Add(this);
-  WatchS(/*writable=*/false);
+  if (state_ == State::kFresh) return;
+  // Only the events are new, so that this cannot fail.
+  watched_ = true;
+  (void)WatchS(/*writable=*/false);
 }
 
 // Edge-triggered: a pump that the stack has no room for must not spin on a readable S. Room in S is
 // of interest only after there was none: else each read of the program's would wake the loop.
-void HostSocket::WatchS(bool writable) {
+Errno HostSocket::WatchS(bool writable) {
+  const uint32_t events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (writable ? EPOLLOUT : 0);
+  EventLoop& loop = objects_->loop();
+  const Errno error =
+      watched_ ? loop.Rewatch(s_.get(), events, this) : loop.Watch(s_.get(), events, this);
+  watched_ |= error.ok();
   watches_writable_ = writable;
-  // It is watched already, so that this cannot fail.
-  (void)objects_->loop().Rewatch(
-      s_.get(), EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (writable ? EPOLLOUT : 0), this);
+  return error;
+}
+
+bool HostSocket::WatchSOrRetry() {
+  if (watched_ || WatchS(/*writable=*/false).ok()) return true;
+  RetryLater();
+  return false;
 }
 
 HostSocket::~HostSocket() {
@@ -173,6 +184,7 @@ void HostSocket::Run() {
       RunListening();
       break;
     case State::kConnecting:
+      (void)WatchSOrRetry();
       RunConnecting();
       break;
     case State::kConnected:
@@ -188,19 +200,33 @@ void HostSocket::Run() {
 Errno HostSocket::Listen(int backlog) {
   if (state_ == State::kDead || state_ == State::kDirect) return Errno(EINVAL);
   if (objects_->direct() && state_ == State::kFresh) stream().set_accepts_directly(true);
+  if (!watched_) {
+    if (Errno error = WatchS(/*writable=*/false); !error.ok()) return error;
+  }
   if (Errno error = socket_->Listen(backlog); !error.ok()) return error;
   state_ = State::kListening;
   backlog_ = static_cast<size_t>(backlog < 0 ? kMaxBacklog : std::min(backlog, kMaxBacklog));
-  // Room in S tells of records that were accepted.
-  if (!watches_writable_) WatchS(/*writable=*/true);
   Schedule();
   return kOk;
 }
 
-size_t HostSocket::UnacceptedRecords() const {
+size_t HostSocket::MostRecords() const {
+  // As natively, a backlog of n admits n + 1.
+  return std::min(backlog_ + 1, kRecordsAhead);
+}
+
+// Of a long backlog half is room enough until somebody looks.
+bool HostSocket::MayHaveManyRecords() const {
+  return records_ > 0 && (MostRecords() < kRecordsAhead || records_ >= kRecordsAhead / 2);
+}
+
+void HostSocket::CountRecords() {
   int queued = 0;
-  if (record_cost_ == 0 || ioctl(s_.get(), SIOCOUTQ, &queued) != 0) return 0;
-  return static_cast<size_t>(queued) / record_cost_;
+  if (record_cost_ != 0 && !MayHaveManyRecords()) return;
+  if (records_ == 0 || ioctl(s_.get(), SIOCOUTQ, &queued) != 0) return;
+  // The first one that is seen tells what one costs.
+  if (record_cost_ == 0) record_cost_ = static_cast<size_t>(queued) / records_;
+  records_ = record_cost_ == 0 ? 0 : static_cast<size_t>(queued) / record_cost_;
 }
 
 bool HostSocket::AcceptNext() {
@@ -251,11 +277,11 @@ void HostSocket::DropUnsent() {
   unsent_ = nullptr;
 }
 
-UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
+UniqueFd HostSocket::ConnectDirectly(uint64_t* peer) {
   // The outcome of the connection may be known and not told yet.
   if (state_ == State::kConnecting) RunConnecting();
   if (state_ != State::kConnected) return UniqueFd();
-  if (!HostObjects::BindToName(s_.get(), peer).ok()) return UniqueFd();
+  if (!objects_->GiveName(s_.get(), peer).ok()) return UniqueFd();
   pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
@@ -265,10 +291,8 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t peer) {
 }
 
 void HostSocket::RunListening() {
-  size_t records = UnacceptedRecords();
-  // As natively, a backlog of n admits n + 1.
-  const size_t limit = std::min(backlog_ + 1, kRecordsAhead);
-  while (records < limit && AcceptNext()) {
+  CountRecords();
+  while (records_ < MostRecords() && AcceptNext()) {
     const Sent sent = SendRecord(s_.get(), unsent_->record, unsent_->c.get());
     if (sent == Sent::kLater) {
       RetryLater();
@@ -278,16 +302,15 @@ void HostSocket::RunListening() {
       DropUnsent();
       break;
     }
-    int queued = 0;
-    if (record_cost_ == 0 && ioctl(s_.get(), SIOCOUTQ, &queued) == 0) {
-      record_cost_ = static_cast<size_t>(queued);
-    }
-    ++records;
+    ++records_;
+    CountRecords();
     // The peer's first bytes may be there already.
     unsent_->object->Schedule();
     unsent_ = nullptr;
   }
-  socket_->SetAcceptDebt(records + (unsent_ != nullptr ? 1 : 0));
+  socket_->SetAcceptDebt(records_ + (unsent_ != nullptr ? 1 : 0));
+  // Room in S tells of records that were accepted.
+  if (MayHaveManyRecords() != watches_writable_) (void)WatchS(!watches_writable_);
   if ((socket_->Poll() & POLLHUP) == 0) return;
   // Shut down: whoever waits in accept is to see an end of file, and nothing can follow that.
   DropUnsent();
@@ -335,6 +358,7 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
     return outcome;
   }
   state_ = State::kConnecting;
+  (void)WatchSOrRetry();
   notify_ = notify;
   notified_ = false;
   to_be_filled_ = !notify;
@@ -424,7 +448,7 @@ void HostSocket::RunConnected() {
     return objects_->Remove(id_);
   }
   // Who accepts gets what C sends from C itself.
-  if (AwaitsDirectPeer()) return;
+  if (AwaitsDirectPeer() || !WatchSOrRetry()) return;
   const StreamPump::Outcome outcome = pump_.Run(s_.get(), stream, objects_->buffer(),
                                                 objects_->budget(), objects_->loop().closer());
   bulk_ = pump_.moved() >= kBulkBytes;
@@ -447,7 +471,7 @@ void HostSocket::RunConnected() {
   if (pump_.keeps_much() && !std::exchange(trim_pending_, true)) {
     objects_->TrimLater(id_);
   }
-  if (pump_.host_full() != watches_writable_) WatchS(pump_.host_full());
+  if (pump_.host_full() != watches_writable_) (void)WatchS(pump_.host_full());
   // Bytes that C left behind are sent first.
   if (hangup_ && pump_.host_eof() && HostClosed()) {
     host_closed_ = true;

@@ -30,6 +30,7 @@ struct HostPair {
     kDatagram,
   };
   Use use;
+  uint64_t id = 0;  // of the object, after which C is named
   UniqueFd s;
   UniqueFd c;
   uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
@@ -43,10 +44,15 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
  public:
   // `objects` outlives this. Takes all of `pair` but its C, which the creator gives away after
   // construction.
-  HostSocket(HostObjects* objects, uint64_t id, std::shared_ptr<Socket> socket, HostPair* pair);
+  HostSocket(HostObjects* objects, std::shared_ptr<Socket> socket, HostPair* pair);
   ~HostSocket() override;
 
   uint64_t id() const { return id_; }
+  // Whether nothing tells of the end of C: it is looked for.
+  bool silent() const { return state_ == State::kDirect || (state_ == State::kFresh && !watched_); }
+  // Whether it is among those that HostObjects looks at.
+  bool is_looked_at() const { return is_looked_at_; }
+  void set_is_looked_at(bool looked_at) { is_looked_at_ = looked_at; }
   Socket& socket() const { return *socket_; }
   std::shared_ptr<Socket> socket_ptr() const { return socket_; }
   // The socket of a stream.
@@ -75,9 +81,10 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void Run();
   void Schedule();
 
-  // Gives S away as the C of the object `peer`, to whose socket this one is connected and which has
-  // accepted it; from now on no byte of the connection passes here. Invalid if that cannot be.
-  UniqueFd ConnectDirectly(uint64_t peer);
+  // Gives S away, with the name of the object *peer, as the C of the one to whose socket this one is
+  // connected and which has accepted it; from now on no byte of the connection passes here. Invalid
+  // if that cannot be.
+  UniqueFd ConnectDirectly(uint64_t* peer);
   // Takes out of S what has been passed on. Called by HostObjects, some time after TrimLater.
   void Trim();
 
@@ -93,7 +100,10 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
 
   void OnReady(uint32_t mask) override;
   void OnEvents(uint32_t events) override;
-  void WatchS(bool writable);
+  // Errors of epoll_ctl(2), which only the first one meets.
+  Errno WatchS(bool writable);
+  // Whether S is watched; else it will be, as soon as the host has room for that.
+  bool WatchSOrRetry();
   void RunListening();
   // Takes a connection and makes unsent_ of it. False if there is none, or no pair for it.
   bool AcceptNext();
@@ -117,7 +127,10 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void DieOf(StreamSocket& stream);
   void Die();
   void CloseS();
-  size_t UnacceptedRecords() const;
+  // Brings records_ up to date where it matters: when there may be too many.
+  void CountRecords();
+  size_t MostRecords() const;
+  bool MayHaveManyRecords() const;
 
   HostObjects* const objects_;
   const uint64_t id_;
@@ -130,6 +143,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool scheduled_ = false;
   bool trim_pending_ = false;
   bool bulk_ = false;
+  bool is_looked_at_ = false;
+  bool watched_ = false;  // S is: fresh sockets of streams are not
   bool watches_writable_ = false;
   bool hangup_ = false;       // S has shown HUP: C may be closed
   bool host_closed_ = false;  // a connection's C is, in all processes
@@ -139,6 +154,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool byte_out_ = false;      // datagrams: the readiness byte is in C
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
+  size_t records_ = 0;      // listening: sent and, as far as is known, not accepted
   size_t record_cost_ = 0;  // what one unaccepted record adds to SIOCOUTQ of S
   // Listening: a connection that S has not taken yet.
   struct Unsent {

@@ -36,8 +36,8 @@ class BuiltinKernel::Handle final : public KernelProcess {
     ++process_->copies;
     ++kernel_->copies_;
     if (const Errno error = child->fds.CopyFrom(process_->fds); !error.ok()) return error;
-    for (const uint64_t id : process_->objects) {
-      if (kernel_->objects_.Find(id) != nullptr) kernel_->AllowObject(*child, id);
+    for (const auto& [id, cookie] : process_->objects) {
+      if (kernel_->HasObject(id, cookie)) kernel_->AllowObject(*child, id, cookie);
     }
     return std::unique_ptr<KernelProcess>(std::move(handle));
   }
@@ -155,15 +155,20 @@ Errno BuiltinKernel::Signal(Pid pid, int signo) {
   return kOk;
 }
 
-void BuiltinKernel::AllowObject(Process& process, uint64_t id) {
+bool BuiltinKernel::HasObject(uint64_t id, uint64_t cookie) const {
+  const std::shared_ptr<HostSocket> object = objects_.Find(id);
+  return object != nullptr && object->c_cookie() == cookie;
+}
+
+void BuiltinKernel::AllowObject(Process& process, uint64_t id, uint64_t cookie) {
   // A program that opens and closes for ever must not add up what it had. Looking only when their
   // number has doubled makes it cheap.
   if (process.objects.size() >= process.prune_objects_at) {
     std::erase_if(process.objects,
-                  [this](uint64_t held) { return objects_.Find(held) == nullptr; });
+                  [this](const auto& held) { return !HasObject(held.first, held.second); });
     process.prune_objects_at = std::max(process.prune_objects_at, 2 * process.objects.size());
   }
-  process.objects.insert(id);
+  process.objects.insert_or_assign(id, cookie);
 }
 
 std::optional<std::string> BuiltinKernel::Report(uint64_t kind, Pid except) const {
@@ -187,7 +192,7 @@ std::vector<ProcessReport> BuiltinKernel::ReportProcesses(Pid except) const {
   for (const auto& [pid, process] : processes_) {
     if (pid == except) continue;
     size_t fds = process->fds.count();
-    for (const uint64_t id : process->objects) fds += objects_.Find(id) != nullptr ? 1 : 0;
+    for (const auto& [id, cookie] : process->objects) fds += HasObject(id, cookie) ? 1 : 0;
     reports.push_back({pid, process->ppid, process->command, fds, process->client});
   }
   return reports;

@@ -39,8 +39,8 @@ class BuiltinKernel final : public Kernel {
   const std::shared_ptr<Budget>& memory() const { return memory_; }
   // Of these, the datagrams of the network.
   const std::shared_ptr<Budget>& datagram_memory() const { return datagram_memory_; }
-  // Lets `process` use the object `id`.
-  void AllowObject(Process& process, uint64_t id);
+  // Lets `process` use the object `id` whose C has the SO_COOKIE `cookie`.
+  void AllowObject(Process& process, uint64_t id, uint64_t cookie);
 
   // Makes the client of `pid` raise `signo`, at once by way of a call in flight, which it
   // interrupts if it waits, else with the process's next call. 0 only looks for the process. ESRCH.
@@ -75,6 +75,7 @@ class BuiltinKernel final : public Kernel {
   class Handle;
   std::shared_ptr<Process> NewProcess(std::string_view command, Pid parent);
   void RemoveProcess(const Process& process);
+  bool HasObject(uint64_t id, uint64_t cookie) const;
   bool HasRoomForCopyOf(const Process& process) const;
   void UncountCopy(const Process& copy);
   std::vector<ProcessReport> ReportProcesses(Pid except) const;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -47,7 +48,8 @@ struct Process {
   FdTable fds;
   // Objects of the "hostfd" extension that this process may use: it made them, inherited them by
   // fork or proved to hold them. Added to by BuiltinKernel::AllowObject; some are gone already.
-  std::unordered_set<uint64_t> objects;
+  // By id, each with its C's SO_COOKIE, since ids are used again.
+  std::unordered_map<uint64_t, uint64_t> objects;
   size_t prune_objects_at = 64;
   // What objects that the process makes come out of.
   const std::shared_ptr<Budget> objects_made;

@@ -109,10 +109,12 @@ void StartSyscall(std::shared_ptr<CallContext> context) {
 }
 
 Result<std::shared_ptr<HostSocket>> GetObject(CallContext& context, uint64_t id) {
-  if (!context.process().objects.contains(id)) return Errno(EBADF);
+  auto& allowed = context.process().objects;
+  const auto it = allowed.find(id);
+  if (it == allowed.end()) return Errno(EBADF);
   std::shared_ptr<HostSocket> object = context.kernel().objects().Find(id);
-  if (object == nullptr) {
-    context.process().objects.erase(id);
+  if (object == nullptr || object->c_cookie() != it->second) {
+    allowed.erase(it);
     return Errno(EBADF);
   }
   return object;

@@ -36,8 +36,9 @@ TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
   Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket), nullptr);
   ASSERT_TRUE(live.ok());
   const uint64_t id = live->object->id();
-  kernel_.AllowObject(*process_, id);
-  for (uint64_t gone = 1; gone <= 10'000; ++gone) kernel_.AllowObject(*process_, id + gone);
+  const uint64_t cookie = live->object->c_cookie();
+  kernel_.AllowObject(*process_, id, cookie);
+  for (uint64_t gone = 1; gone <= 10'000; ++gone) kernel_.AllowObject(*process_, id + gone, cookie);
   EXPECT_LE(process_->objects.size(), 200U);
   EXPECT_TRUE(process_->objects.contains(id));
 }
