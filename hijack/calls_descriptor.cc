@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
@@ -65,7 +67,7 @@ long DupOnto(int fd, int target, F dup) {
   if (session.Owns(target) && OwnMemory()) {
     // Else the move might give `fd` a meaning.
     if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
-    if (const long error = session.MoveFd(); error != 0) return error;
+    if (const long error = session.MoveFd(target); error != 0) return error;
   }
   const Departure departure(target);
   const long r = dup();
@@ -98,15 +100,19 @@ long CloseRange(unsigned first, unsigned last, int flags) {
     if (kind > FdKind::kConnected) Close(static_cast<int>(fd));
   }
   fd_cache.ForgetRange(first, last);
-  const int own = session.own_fd();
-  if (own < 0 || static_cast<unsigned>(own) < first || static_cast<unsigned>(own) > last) {
-    return RawSyscall(SYS_close_range, first, last, flags);
+  std::array<int, 2> own = session.own_fds();
+  if (own[0] > own[1]) std::swap(own[0], own[1]);
+  for (const int fd : own) {
+    if (fd < 0 || static_cast<unsigned>(fd) < first || static_cast<unsigned>(fd) > last) continue;
+    const auto kept = static_cast<unsigned>(fd);
+    if (kept > first) {
+      const long r = RawSyscall(SYS_close_range, first, kept - 1, flags);
+      if (r != 0) return r;
+    }
+    if (kept == last) return 0;
+    first = kept + 1;
   }
-  const auto kept = static_cast<unsigned>(own);
-  long r = 0;
-  if (kept > first) r = RawSyscall(SYS_close_range, first, kept - 1, flags);
-  if (r == 0 && kept < last) r = RawSyscall(SYS_close_range, kept + 1, last, flags);
-  return r;
+  return RawSyscall(SYS_close_range, first, last, flags);
 }
 
 }  // namespace

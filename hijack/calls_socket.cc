@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -14,6 +15,7 @@
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/user_memory.h"
 
 namespace rump::hijack {
 namespace {
@@ -23,10 +25,8 @@ using client::RawSyscall;
 constinit HijackConfig config;
 constinit bool configured = false;
 
-// Gives a new descriptor, which is close-on-exec and blocking, the flags of socket(2) and
-// accept4(2).
-void SetFlags(int fd, int flags) {
-  if ((flags & SOCK_CLOEXEC) == 0) RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
+// Gives a new descriptor, which is blocking, the other flag of socket(2) and accept4(2).
+void SetNonblocking(int fd, int flags) {
   if ((flags & SOCK_NONBLOCK) != 0) RawSyscall(SYS_fcntl, fd, F_SETFL, O_RDWR | O_NONBLOCK);
 }
 
@@ -38,7 +38,7 @@ void Remember(int fd, FdKind kind) {
   }
 }
 
-// The outcome of a connection that was being made: 0 or -errno.
+// The outcome of a connection that was being made in the background: 0 or -errno.
 long FinishConnect(HijackedFd* hijacked, uint8_t outcome) {
   if (outcome != 0) return -long{outcome};
   BecomeConnected(hijacked);
@@ -69,17 +69,30 @@ long AwaitConnect(HijackedFd* hijacked) {
   return r == -EAGAIN ? -EINPROGRESS : r;
 }
 
+// Whether connect(2) with this address tells of a connection that stands, whatever the address is.
+bool AsksForOutcome(uint64_t addr, uint64_t len) {
+  sa_family_t family = AF_UNSPEC;
+  return len >= sizeof family && len <= sizeof(sockaddr_storage) &&
+         client::ReadUserMemory(&family, addr, sizeof family) && family != AF_UNSPEC;
+}
+
 long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
+  if (hijacked->kind == FdKind::kUntold && AsksForOutcome(addr, len)) {
+    Remember(hijacked->fd, FdKind::kConnected);
+    return 0;
+  }
   const long flags = RawSyscall(SYS_fcntl, hijacked->fd, F_GETFL);
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
   const long r = hijacked->Request(
-      kSysHostConnect, {addr, len, blocking ? uint64_t{kHostConnectNotify} : uint64_t{0}});
+      kSysHostConnect, {addr, len, uint64_t{blocking ? kHostConnectNotify : kHostConnectUntold}});
   if (r == 0) {
+    BecomeConnectedAtOnce(hijacked);
+    if (blocking) return 0;
     // A socket that does not block says so even of a connection that stands at once.
-    const bool first = hijacked->kind == FdKind::kFresh;
-    FinishConnect(hijacked, 0);
-    return first && !blocking ? -EINPROGRESS : 0;
+    Remember(hijacked->fd, FdKind::kUntold);
+    return -EINPROGRESS;
   }
+  if (r > 0) return FinishConnect(hijacked, 0);
   if (r != -EINPROGRESS) return r;
   return blocking ? AwaitConnect(hijacked) : ConnectInBackground(*hijacked);
 }
@@ -117,7 +130,8 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
   msg.msg_iovlen = 1;
   msg.msg_control = control;
   msg.msg_controllen = sizeof control;
-  const long r = RawSyscall(SYS_recvmsg, listener->fd, &msg, MSG_CMSG_CLOEXEC);
+  const long r = RawSyscall(SYS_recvmsg, listener->fd, &msg,
+                            (flags & SOCK_CLOEXEC) != 0 ? MSG_CMSG_CLOEXEC : 0);
   if (r == 0 || r == -ECONNRESET) return EndOfListener(*listener);
   if (r < 0) return r;
   const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
@@ -128,7 +142,7 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
     RawSyscall(SYS_close, fd);
     return -ECONNABORTED;
   }
-  SetFlags(fd, flags);
+  SetNonblocking(fd, flags);
   Remember(fd, FdKind::kConnected);
   if (addr != nullptr && addr_len != nullptr) {
     memcpy(addr, record.peer, std::min<size_t>(*addr_len, record.peer_len));
@@ -154,11 +168,18 @@ Outcome CallSocket(const Args& args) {
   const int type = args.get<int>(1);
   constexpr int kTypes = 0xf;
   if ((type & ~(kTypes | kFlags)) != 0) return Done(-EINVAL);
-  const long fd = session.NewSocket(domain, type & ~kFlags, protocol);
+  const bool cloexec = (type & SOCK_CLOEXEC) != 0;
+  const bool stream = (type & ~kFlags) == SOCK_STREAM;
+  long fd;
+  if (stream && (protocol == 0 || protocol == IPPROTO_TCP)) {
+    fd = session.NewTcpSocket(domain, protocol, cloexec);
+  } else {
+    fd = session.NewSocket(domain, type & ~kFlags, protocol);
+    if (fd >= 0 && !cloexec) RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
+  }
   if (fd < 0) return Done(fd);
-  SetFlags(static_cast<int>(fd), type);
-  Remember(static_cast<int>(fd),
-           (type & ~kFlags) == SOCK_STREAM ? FdKind::kFresh : FdKind::kDatagram);
+  SetNonblocking(static_cast<int>(fd), type);
+  Remember(static_cast<int>(fd), stream ? FdKind::kFresh : FdKind::kDatagram);
   return Done(fd);
 }
 

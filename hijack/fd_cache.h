@@ -16,11 +16,12 @@ enum class FdKind : uint8_t {
   kListener,   // ours: a stream that listens
   kDatagram,   // ours: a datagram or raw socket
   kReadShut,   // ours: a connected stream, SHUT_RD of which is none of its peer's business
+  kUntold,     // ours: a connected stream, which connect(2) has still to tell of
 };
 
 // Whether a descriptor of ours is a connected stream.
 constexpr bool IsConnected(FdKind kind) {
-  return kind == FdKind::kConnected || kind == FdKind::kReadShut;
+  return kind == FdKind::kConnected || kind == FdKind::kReadShut || kind == FdKind::kUntold;
 }
 
 // One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost and

@@ -68,6 +68,10 @@ PIECE rumphijack_gate_Close
         mov     (%r11), %r11
         cmpl    $0, (%r11)
         jge     ASK(rumphijack_gate_Close_end)
+        movabs  $rumphijack_pool_fd, %r11
+        mov     (%r11), %r11
+        cmpl    $0, (%r11)
+        jge     ASK(rumphijack_gate_Close_end)
 rumphijack_gate_Close_end:
 
 PIECE rumphijack_gate_Bytes
@@ -126,6 +130,10 @@ PIECE rumphijack_gate_NoDup
         cmp     $F_DUPFD_CLOEXEC, %esi
         je      ASK(rumphijack_gate_NoDup_end)
         movabs  $rumphijack_own_fd, %r11
+        mov     (%r11), %r11
+        cmp     (%r11), %edi
+        je      ASK(rumphijack_gate_NoDup_end)
+        movabs  $rumphijack_pool_fd, %r11
         mov     (%r11), %r11
         cmp     (%r11), %edi
         je      ASK(rumphijack_gate_NoDup_end)

@@ -154,11 +154,12 @@ size_t Fill(int fd) {
 void BecomeConnected(HijackedFd* hijacked) {
   // A byte written alone costs hundreds of bytes of buffer; the small buffer was for connecting.
   constexpr int kUsual = 1 << 20;
-  if (send_buffers_set.load(std::memory_order_relaxed)) {
-    SetSendBuffer(*hijacked);
-  } else {
-    SetSendBuffer(hijacked->fd, kUsual);
-  }
+  SetSendBuffer(hijacked->fd, kUsual);
+  BecomeConnectedAtOnce(hijacked);
+}
+
+void BecomeConnectedAtOnce(HijackedFd* hijacked) {
+  if (send_buffers_set.load(std::memory_order_relaxed)) SetSendBuffer(*hijacked);
   hijacked->kind = FdKind::kConnected;
   if (OwnMemory()) fd_cache.Set(hijacked->fd, FdKind::kConnected);
 }

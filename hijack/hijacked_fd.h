@@ -48,8 +48,10 @@ long AfterLoss(long result);
 // BecomeConnected. Returns how many it took to fill it.
 size_t Fill(int fd);
 
-// `hijacked` has become a connected stream.
+// `hijacked` has become a connected stream, in the background.
 void BecomeConnected(HijackedFd* hijacked);
+// The same at once, so that it was never filled.
+void BecomeConnectedAtOnce(HijackedFd* hijacked);
 
 // Whether `hijacked`, a connected stream, is an end of a direct pair.
 bool IsDirect(const HijackedFd& hijacked);

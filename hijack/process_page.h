@@ -20,6 +20,11 @@ struct ProcessPage {
   client::FutexLock connect_lock;
   // Calls that use the connection at the moment.
   std::atomic<int> calls;
+  // Whether SocketPool's descriptor is this process's; held while it is in use; and how many stream
+  // sockets were made without.
+  std::atomic<bool> pooled;
+  client::FutexLock pool_lock;
+  std::atomic<int> pool_misses;
 };
 
 // Maps the page; without it (no memory) the child of a fork would take itself for its parent.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -146,6 +147,28 @@ long Session::NewSocket(int domain, int type, int protocol) {
   return -EMFILE;
 }
 
+long Session::NewTcpSocket(int domain, int protocol, bool cloexec) {
+  if (!execs()) {
+    if (const long fd = pool_.Take(domain, cloexec); fd != -EAGAIN) return fd;
+  }
+  const long fd = NewSocket(domain, SOCK_STREAM, protocol);
+  if (fd < 0) return fd;
+  if (!cloexec) client::RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
+  if (pool_.CountMiss(domain)) OpenPool(domain);
+  return fd;
+}
+
+void Session::OpenPool(int domain) {
+  const client::SignalBlock block;
+  client::Call call;
+  call.number = kSysHostPool;
+  call.args[call.nargs++] = static_cast<uint64_t>(domain);
+  call.wants_fd = true;
+  const UseCount use;
+  if (!connected() || connection_.Issue(&call) != 0 || call.received_fd < 0) return;
+  pool_.Open(call.received_fd, domain);
+}
+
 void Session::BecomeChild() {
   // While it cannot be a child on this memory that asks first.
   OwnMemory();
@@ -183,6 +206,7 @@ long Session::ForkBy(const Forker& forker) {
     process_page().connected =
         Open(&interruption) == 0 && connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
     if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
+    pool_.Close();
   } else if (pid < 0) {
     client::Connection canceller;
     if (canceller.Open(server_->endpoint, &interruption) == 0) {
@@ -265,6 +289,7 @@ long Session::Connect() {
     client::RawSyscall(SYS_sched_yield);
   }
   page.connected = false;
+  pool_.Close();
   connection_.Abandon();
   if (lost_.load(std::memory_order_relaxed) && retry_.never()) return -ENOTCONN;
   const long error = ConnectAs(command_);
@@ -317,8 +342,10 @@ void Session::ComplainOnce(int error) {
   }
 }
 
-long Session::MoveFd() {
+long Session::MoveFd(int fd) {
   const client::SignalBlock block;
+  // It is not needed, and the program closes it by putting another in its place.
+  if (fd == pool_.fd()) return pool_.Abandon(), 0;
   client::Interruption interruption;
   interruption.mask = block.before();
   const long error = connection_.MoveFd(&interruption);

@@ -5,11 +5,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <initializer_list>
 #include <string_view>
 
 #include "hijack/retry_policy.h"
+#include "hijack/socket_pool.h"
 #include "protocol/url.h"
 #include "rumpclient/core/connection.h"
 #include "rumpclient/core/signal_block.h"
@@ -52,6 +54,8 @@ class Session {
   // host_socket(2): the new descriptor, close-on-exec, or -errno. Where the server is lost, it
   // waits for a new one as long as the retry policy says; signals are let in then.
   long NewSocket(int domain, int type, int protocol);
+  // The same for TCP, with SOCK_CLOEXEC only if `cloexec`: as a rule without a request.
+  long NewTcpSocket(int domain, int protocol, bool cloexec);
 
   // Calls `fork`, which has the outcomes of fork(2) as the kernel gives them, and forks the process
   // in the server too if there is one.
@@ -80,15 +84,17 @@ class Session {
   // is not of this process.
   void Adopt(std::string_view inherited);
 
-  // Whether `fd` is the connection's own, which the program does not know of.
-  bool Owns(int fd) const { return fd >= 0 && fd == connection_.fd(); }
-  // The connection's own descriptor, or -1.
-  int own_fd() const { return connection_.fd(); }
-  // Where it is kept, for code that cannot call.
+  // Whether `fd` is one of the library's own, which the program does not know of: the connection's
+  // or the pool's.
+  bool Owns(int fd) const { return fd >= 0 && (fd == connection_.fd() || fd == pool_.fd()); }
+  // The library's own descriptors, -1 for those that there are not.
+  std::array<int, 2> own_fds() const { return {connection_.fd(), pool_.fd()}; }
+  bool owns_any() const { return connection_.fd() >= 0 || pool_.fd() >= 0; }
+  // Where they are kept, for code that cannot call.
   constexpr const std::atomic<int>* own_fd_address() const { return connection_.fd_address(); }
-  // Gives the connection's own descriptor another number, as the program wants its present one. 0
-  // or -errno.
-  long MoveFd();
+  constexpr const std::atomic<int>* pool_fd_address() const { return pool_.fd_address(); }
+  // Frees the number `fd`, which the library owns, as the program wants it. 0 or -errno.
+  long MoveFd(int fd);
 
  private:
   static constexpr size_t kInheritedSize = 48;
@@ -99,6 +105,7 @@ class Session {
     long (*fork)(const void* arg);
     const void* arg;
   };
+  void OpenPool(int domain);
   long ForkBy(const Forker& forker);
   void BecomeChild();
   bool execs() const;
@@ -119,6 +126,7 @@ class Session {
   std::string_view command_;
   RetryPolicy retry_;
   client::Connection connection_;
+  SocketPool pool_;
   // Outside of the process's page: the children of forks know it as well.
   std::atomic<bool> lost_{false};
   std::atomic<bool> complained_{false};

@@ -101,6 +101,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysHostSendBuffer, "host_send_buffer", 1, {kFd}},
     {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kI}},
     {kSysHostUrgent, "host_urgent", 1, {kFd}},
+    {kSysHostPool, "host_pool", 1, {kI}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

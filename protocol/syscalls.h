@@ -21,7 +21,8 @@ inline constexpr uint32_t kPrivateCallBase = 0x10000;
 enum PrivateCall : uint32_t {
   // host_socket(domain, type, protocol) -> object id; the program's end C comes with the response.
   kSysHostSocket = kPrivateCallBase + 0,
-  // host_connect(object, addr, addrlen, flags): never blocks; see HostConnectFlags.
+  // host_connect(object, addr, addrlen, flags) -> 0, or 1 if it was connected before: never blocks;
+  // see HostConnectFlags.
   kSysHostConnect = kPrivateCallBase + 1,
   // host_connect_abandon(object) -> 1 if the completion byte has been sent, 0 if it never will be.
   kSysHostConnectAbandon = kPrivateCallBase + 2,
@@ -45,6 +46,9 @@ enum PrivateCall : uint32_t {
   kSysHostConnectFill = kPrivateCallBase + 9,
   // host_urgent(object): C is about to be sent urgent data.
   kSysHostUrgent = kPrivateCallBase + 10,
+  // host_pool(domain): a descriptor over which TCP sockets of `domain` come, made in advance, comes
+  // with the response; see PooledRecord.
+  kSysHostPool = kPrivateCallBase + 11,
 };
 
 // The Extension that a call belongs to, 0 for those of Linux.
@@ -58,6 +62,9 @@ enum HostConnectFlags : uint64_t {
   // When the connection cannot be decided at once, send one byte on S when it is: 0 or the errno.
   // The call then fails with EINPROGRESS. Without the flag a refusal shows as an error on C.
   kHostConnectNotify = 1,
+  // The caller keeps in mind that the program is not told of a connection that stands at once, so
+  // that the next host_connect finds it connected.
+  kHostConnectUntold = 2,
 };
 
 // A socket option of our own, level IPPROTO_TCP: whether the connection that a TCP socket, or a
@@ -89,6 +96,11 @@ struct AcceptRecord {
   unsigned char peer[32] = {};  // sockaddr_in or sockaddr_in6
 };
 static_assert(sizeof(AcceptRecord) == 48);
+
+// What comes over a pool's descriptor for each socket, with its C as SCM_RIGHTS.
+struct PooledRecord {
+  uint64_t object = 0;
+};
 
 enum class ArgKind : uint8_t {
   kInt,         // passed through as it is

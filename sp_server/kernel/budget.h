@@ -19,6 +19,7 @@ class Budget {
   Budget& operator=(const Budget&) = delete;
 
   size_t used() const { return used_; }
+  size_t limit() const { return limit_; }
 
  private:
   friend class Share;

@@ -36,6 +36,9 @@ SyscallTask SysHostSocket(CallContext& context) {
   context.kernel().AllowObject(context.process(), created->object->id(),
                                created->object->c_cookie());
   context.call().AttachFd(std::move(created->c));
+  if (created->object->socket().type() == SOCK_STREAM) {
+    context.kernel().pools().CountMiss(context.shared_process());
+  }
   co_return created->object->id();
 }
 
@@ -47,9 +50,11 @@ SyscallTask SysHostConnect(CallContext& context) {
       !error.ok()) {
     co_return error;
   }
-  const bool notify = (context.arg(3) & kHostConnectNotify) != 0;
-  if (const Errno error = (*object)->Connect(address, notify); !error.ok()) co_return error;
-  co_return uint64_t{0};
+  if ((*object)->pooled()) {
+    (*object)->set_pooled(false);
+    context.kernel().pools().CountUse(context.shared_process());
+  }
+  co_return (*object)->Connect(address, context.arg(3));
 }
 
 SyscallTask SysHostConnectAbandon(CallContext& context) {
@@ -87,6 +92,15 @@ SyscallTask SysHostProve(CallContext& context) {
     co_return Errno(EBADF);
   }
   context.kernel().AllowObject(context.process(), object->id(), object->c_cookie());
+  co_return uint64_t{0};
+}
+
+SyscallTask SysHostPool(CallContext& context) {
+  const int domain = context.int_arg(0);
+  if (domain != AF_INET && domain != AF_INET6) co_return Errno(EAFNOSUPPORT);
+  Result<UniqueFd> end = context.kernel().pools().Open(context.shared_process(), domain);
+  if (!end.ok()) co_return end.error();
+  context.call().AttachFd(*std::move(end));
   co_return uint64_t{0};
 }
 

@@ -27,8 +27,8 @@ constexpr size_t kBusyPumps = 16;
 constexpr size_t kBulkTurn = 512 * 1024;
 
 // How often silent objects are looked at, half a microsecond each: often while they come and go,
-// then more and more rarely; how many at once; and how many whenever there is one more, which bounds
-// those that nobody has any more.
+// then more and more rarely; how many at once; and how many whenever there is one more, which
+// bounds those that nobody has any more.
 constexpr EventLoop::Clock::duration kFirstSilentCheck = std::chrono::milliseconds(10);
 constexpr EventLoop::Clock::duration kLastSilentCheck = std::chrono::seconds(1);
 constexpr size_t kSilentLooks = 512;
@@ -211,8 +211,8 @@ void HostObjects::CheckSilent() {
   // While objects come and go, the new ones' names are looks enough.
   const size_t looks = std::exchange(looks_, 0);
   if (looks == 0 || looks < before / 4) LookAtSilent(kSilentLooks);
-  silent_check_ = silent_.size() < before ? kFirstSilentCheck
-                                          : std::min(2 * silent_check_, kLastSilentCheck);
+  silent_check_ =
+      silent_.size() < before ? kFirstSilentCheck : std::min(2 * silent_check_, kLastSilentCheck);
   if (silent_.empty()) silent_check_ = {};
   if (silent_check_ != EventLoop::Clock::duration::zero()) {
     loop_->After(silent_check_, [this] { CheckSilent(); });

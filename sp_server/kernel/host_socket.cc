@@ -329,8 +329,13 @@ void HostSocket::RetryLater() {
   });
 }
 
-Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
-  if (state_ == State::kDatagram) return socket_->Connect(address);
+Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flags) {
+  const auto result = [](Errno error, uint64_t value) -> Result<uint64_t> {
+    if (!error.ok()) return error;
+    return value;
+  };
+  constexpr uint64_t kAtOnce = 0, kBefore = 1;
+  if (state_ == State::kDatagram) return result(socket_->Connect(address), kAtOnce);
   if (state_ == State::kConnecting) return Errno(EALREADY);
   if (state_ == State::kDead) {
     // Without S a connection would have nobody to serve.
@@ -345,17 +350,19 @@ Errno HostSocket::Connect(const SocketAddress& address, bool notify) {
     stream().Abort();
     return Errno(ECONNABORTED);
   }
-  if (state_ != State::kFresh || (!error.ok() && error != Errno(EINPROGRESS))) return error;
+  if (state_ != State::kFresh) return result(error, kBefore);
+  if (!error.ok() && error != Errno(EINPROGRESS)) return error;
   objects_->Settle();
+  const bool notify = (flags & kHostConnectNotify) != 0;
   const uint32_t ready = socket_->Poll();
   if (ready != 0 && (notify || (ready & POLLERR) == 0)) {
     // Who does not wait asks for the outcome again.
-    const Errno outcome = notify ? socket_->TakeError() : kOk;
+    const Errno outcome = notify || (flags & kHostConnectUntold) != 0 ? socket_->TakeError() : kOk;
     if (outcome.ok()) {
       BecomeConnected();
       Schedule();
     }
-    return outcome;
+    return result(outcome, kAtOnce);
   }
   state_ = State::kConnecting;
   (void)WatchSOrRetry();

@@ -50,6 +50,9 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   uint64_t id() const { return id_; }
   // Whether nothing tells of the end of C: it is looked for.
   bool silent() const { return state_ == State::kDirect || (state_ == State::kFresh && !watched_); }
+  // Whether it is of a pool, and not used by its program as yet.
+  bool pooled() const { return pooled_; }
+  void set_pooled(bool pooled) { pooled_ = pooled; }
   // Whether it is among those that HostObjects looks at.
   bool is_looked_at() const { return is_looked_at_; }
   void set_is_looked_at(bool looked_at) { is_looked_at_ = looked_at; }
@@ -62,7 +65,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   // The calls that change how S and the socket hang together; all answer at once.
   Errno Listen(int backlog);
   // See kSysHostConnect in protocol/syscalls.h.
-  Errno Connect(const SocketAddress& address, bool notify);
+  Result<uint64_t> Connect(const SocketAddress& address, uint64_t flags);
   // Whether the byte that `notify` asked for has been sent; it will not be any more.
   bool AbandonConnect();
   // While connecting without `notify`: C has sent `bytes` that are none of the stream's, so that it
@@ -81,9 +84,9 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void Run();
   void Schedule();
 
-  // Gives S away, with the name of the object *peer, as the C of the one to whose socket this one is
-  // connected and which has accepted it; from now on no byte of the connection passes here. Invalid
-  // if that cannot be.
+  // Gives S away, with the name of the object *peer, as the C of the one to whose socket this one
+  // is connected and which has accepted it; from now on no byte of the connection passes here.
+  // Invalid if that cannot be.
   UniqueFd ConnectDirectly(uint64_t* peer);
   // Takes out of S what has been passed on. Called by HostObjects, some time after TrimLater.
   void Trim();
@@ -144,6 +147,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool trim_pending_ = false;
   bool bulk_ = false;
   bool is_looked_at_ = false;
+  bool pooled_ = false;
   bool watched_ = false;  // S is: fresh sockets of streams are not
   bool watches_writable_ = false;
   bool hangup_ = false;       // S has shown HUP: C may be closed

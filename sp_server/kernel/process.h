@@ -17,6 +17,7 @@
 #include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/fd_table.h"
 #include "sp_server/kernel/limits.h"
+#include "sp_server/kernel/socket_pools.h"
 #include "sp_server/server/kernel_interface.h"
 
 namespace rump {
@@ -53,6 +54,9 @@ struct Process {
   size_t prune_objects_at = 64;
   // What objects that the process makes come out of.
   const std::shared_ptr<Budget> objects_made;
+  // Whether objects that it has not asked for leave it as many as it has.
+  bool HasRoomForPool() const { return objects_made->used() < objects_made->limit() / 2; }
+  std::unique_ptr<SocketPool> pool;  // nullptr: it has not asked for one
   // What CallMemory gives to calls.
   const std::shared_ptr<Budget> call_memory;
   const ClientInfo* client = nullptr;
@@ -97,6 +101,7 @@ class CallContext {
 
   BuiltinKernel& kernel() const { return *kernel_; }
   Process& process() const { return *process_; }
+  const std::shared_ptr<Process>& shared_process() const { return process_; }
   Call& call() const { return *call_; }
   uint64_t arg(size_t i) const { return call_->arg(i); }
   int int_arg(size_t i) const { return static_cast<int>(call_->arg(i)); }

@@ -148,7 +148,7 @@ SyscallTask SysConnect(CallContext& context) {
   const Errno copied = co_await CopyInAddress(context, context.arg(1), context.arg(2), &address);
   if (!copied.ok()) co_return copied;
   if (arg->file.object != nullptr) {
-    co_return Plain(arg->file.object->Connect(address, /*notify=*/false));
+    co_return Plain(arg->file.object->Connect(address, /*flags=*/0).error());
   }
   arg->socket->set_user(context.process().pid);
   const Deadline deadline = SocketDeadline(*arg->socket, SO_SNDTIMEO);

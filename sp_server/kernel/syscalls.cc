@@ -74,6 +74,7 @@ const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
       {kSysHostRelease, SysHostRelease},
       {kSysHostProve, SysHostProve},
       {kSysHostUrgent, SysHostUrgent},
+      {kSysHostPool, SysHostPool},
       {kSysQuery, SysQuery},
       {kSysHalt, SysHalt},
       {kSysTrace, SysTrace},
