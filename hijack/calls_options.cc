@@ -141,7 +141,6 @@ Outcome CallGetsockopt(const Args& args) {
   if (!Identify(args.fd(), &hijacked)) return outcome;
   // How programs learn that a connection made in the background stands.
   if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
-  if (hijacked.kind == FdKind::kUntold) BecomeConnectedAtOnce(&hijacked);
   if (IsConnected(hijacked.kind)) TakeHostError(args);
   return outcome;
 }

@@ -106,6 +106,9 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
       const long r = ReceiveStreamMessage(fd, msg, flags | MSG_DONTWAIT);
       return Done(r == -EAGAIN ? 0 : r);
     }
+    case FdKind::kUntold:
+      SetKind(hijacked, FdKind::kConnected);
+      return kPass;
     default:
       return kPass;
   }

@@ -43,6 +43,9 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
       return Done(BrokenPipe(PendingError(*hijacked, EPIPE), flags));
     case FdKind::kListener:
       return Done(BrokenPipe(-EPIPE, flags));
+    case FdKind::kUntold:
+      SetKind(hijacked, FdKind::kConnected);
+      break;
     default:
       break;
   }

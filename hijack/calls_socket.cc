@@ -15,7 +15,6 @@
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
-#include "rumpclient/core/user_memory.h"
 
 namespace rump::hijack {
 namespace {
@@ -69,16 +68,24 @@ long AwaitConnect(HijackedFd* hijacked) {
   return r == -EAGAIN ? -EINPROGRESS : r;
 }
 
+// Whether the eight bytes at `addr` can be read.
+bool IsReadable(uint64_t addr) {
+  // No call copies them for less; the unknown operation is looked at only after that.
+  constexpr int kNoOperation = -1;
+  return RawSyscall(SYS_rt_sigprocmask, kNoOperation, addr, nullptr, sizeof(uint64_t)) == -EINVAL;
+}
+
 // Whether connect(2) with this address tells of a connection that stands, whatever the address is.
 bool AsksForOutcome(uint64_t addr, uint64_t len) {
   sa_family_t family = AF_UNSPEC;
-  return len >= sizeof family && len <= sizeof(sockaddr_storage) &&
-         client::ReadUserMemory(&family, addr, sizeof family) && family != AF_UNSPEC;
+  if (len < sizeof(uint64_t) || len > sizeof(sockaddr_storage) || !IsReadable(addr)) return false;
+  memcpy(&family, reinterpret_cast<const void*>(addr), sizeof family);
+  return family != AF_UNSPEC;
 }
 
 long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   if (hijacked->kind == FdKind::kUntold && AsksForOutcome(addr, len)) {
-    Remember(hijacked->fd, FdKind::kConnected);
+    SetKind(hijacked, FdKind::kConnected);
     return 0;
   }
   const long flags = RawSyscall(SYS_fcntl, hijacked->fd, F_GETFL);
@@ -86,11 +93,9 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   const long r = hijacked->Request(
       kSysHostConnect, {addr, len, uint64_t{blocking ? kHostConnectNotify : kHostConnectUntold}});
   if (r == 0) {
-    BecomeConnectedAtOnce(hijacked);
-    if (blocking) return 0;
     // A socket that does not block says so even of a connection that stands at once.
-    Remember(hijacked->fd, FdKind::kUntold);
-    return -EINPROGRESS;
+    BecomeConnectedAtOnce(hijacked, blocking ? FdKind::kConnected : FdKind::kUntold);
+    return blocking ? 0 : -EINPROGRESS;
   }
   if (r > 0) return FinishConnect(hijacked, 0);
   if (r != -EINPROGRESS) return r;

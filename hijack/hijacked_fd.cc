@@ -155,13 +155,17 @@ void BecomeConnected(HijackedFd* hijacked) {
   // A byte written alone costs hundreds of bytes of buffer; the small buffer was for connecting.
   constexpr int kUsual = 1 << 20;
   SetSendBuffer(hijacked->fd, kUsual);
-  BecomeConnectedAtOnce(hijacked);
+  BecomeConnectedAtOnce(hijacked, FdKind::kConnected);
 }
 
-void BecomeConnectedAtOnce(HijackedFd* hijacked) {
+void BecomeConnectedAtOnce(HijackedFd* hijacked, FdKind kind) {
   if (send_buffers_set.load(std::memory_order_relaxed)) SetSendBuffer(*hijacked);
-  hijacked->kind = FdKind::kConnected;
-  if (OwnMemory()) fd_cache.Set(hijacked->fd, FdKind::kConnected);
+  SetKind(hijacked, kind);
+}
+
+void SetKind(HijackedFd* hijacked, FdKind kind) {
+  hijacked->kind = kind;
+  if (OwnMemory()) fd_cache.Set(hijacked->fd, kind);
 }
 
 bool IsDirect(const HijackedFd& hijacked) {

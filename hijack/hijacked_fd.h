@@ -50,8 +50,10 @@ size_t Fill(int fd);
 
 // `hijacked` has become a connected stream, in the background.
 void BecomeConnected(HijackedFd* hijacked);
-// The same at once, so that it was never filled.
-void BecomeConnectedAtOnce(HijackedFd* hijacked);
+// The same at once, so that it was never filled; it is of `kind` now.
+void BecomeConnectedAtOnce(HijackedFd* hijacked, FdKind kind);
+// From now on `hijacked` is of `kind`.
+void SetKind(HijackedFd* hijacked, FdKind kind);
 
 // Whether `hijacked`, a connected stream, is an end of a direct pair.
 bool IsDirect(const HijackedFd& hijacked);

@@ -79,10 +79,13 @@ Errno HostObjects::BindToName(int socket, uint64_t id) {
   return bind(socket, reinterpret_cast<const sockaddr*>(&address), size) == 0 ? kOk : Errno(errno);
 }
 
-Result<Share> HostObjects::TakeShare(const std::shared_ptr<Budget>& owner) const {
-  if (objects_.size() >= max_objects_) return Errno(ENFILE);
+Result<Share> HostObjects::TakeShare(const std::shared_ptr<Budget>& owner) {
   Share share(owner);
-  if (!share.Grow(1)) return Errno(EMFILE);
+  const auto fits = [&] { return objects_.size() < max_objects_ && share.Grow(1); };
+  if (!fits()) {
+    LookAtSilent(kSilentLooks);
+    if (!fits()) return Errno(objects_.size() < max_objects_ ? EMFILE : ENFILE);
+  }
   return share;
 }
 

@@ -99,7 +99,7 @@ class HostObjects final : private EventLoop::Poller {
   void Run(HostSocket& object, size_t budget);
   void CheckDead();
   // What a new object of `owner` counts for.
-  Result<Share> TakeShare(const std::shared_ptr<Budget>& owner) const;
+  Result<Share> TakeShare(const std::shared_ptr<Budget>& owner);
 
   EventLoop* const loop_;
   const std::function<void()> settle_;

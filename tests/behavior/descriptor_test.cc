@@ -1,6 +1,7 @@
 // What programs do with the numbers of their descriptors, and what threads do with the descriptors.
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -151,6 +152,76 @@ TEST(Descriptors, ClosingEverythingLeavesSocketsWorking) {
     const Fd after(socket(AF_INET, SOCK_STREAM, 0));
     _exit(after.get() == 3 && bind(after.get(), Addr(Loopback(0)), sizeof(sockaddr_in)) == 0 ? 0
                                                                                              : 3);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// A server may make sockets in advance for who makes many: what that takes is nobody's concern.
+TEST(Descriptors, ManySocketsAreTheirProcesses) {
+  const Fd listener = Listen();
+  const uint16_t port = PortOf(listener);
+  const auto talk = [&] {
+    const Fd client = Connect(port);
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    return WriteAll(client.get(), "hello") && ReadExactly(server.get(), 5) == "hello";
+  };
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(talk());
+  const auto child = [&](auto body) {
+    const pid_t pid = fork();
+    if (pid == 0) _exit(body() ? 0 : 1);
+    int status = -1;
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
+  };
+  child([&] {
+    for (int i = 0; i < 10; ++i) {
+      if (!talk()) return false;
+    }
+    return true;
+  });
+  child([&] {
+    for (int i = 0; i < 5; ++i) {
+      if (!talk()) return false;
+    }
+    for (int fd = listener.get() + 1; fd < 1100; ++fd) {
+      if (close(fd) != -1 || dup2(2, fd) != fd) return false;
+    }
+    for (int fd = listener.get() + 1; fd < 1100; ++fd) {
+      if (close(fd) != 0) return false;
+    }
+    return close_range(listener.get() + 1, ~0u, 0) == 0 && talk() && talk() && talk();
+  });
+  const pid_t in_this_memory = vfork();
+  if (in_this_memory == 0) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    _exit(fd >= 0 && bind(fd, Addr(Loopback(0)), sizeof(sockaddr_in)) == 0 ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(in_this_memory, &status, 0), in_this_memory);
+  EXPECT_EQ(status, 0);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(talk());
+}
+
+TEST(Descriptors, NoMoreSocketsThanDescriptors) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    for (int i = 0; i < 5; ++i) const Fd fd(socket(AF_INET, SOCK_STREAM, 0));
+    const Fd last(socket(AF_INET, SOCK_STREAM, 0));
+    const rlimit limit{static_cast<rlim_t>(last.get()) + 2, static_cast<rlim_t>(last.get()) + 2};
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(1);
+    Fd one(socket(AF_INET, SOCK_STREAM, 0));
+    if (one.get() != last.get() + 1) _exit(2);
+    for (int i = 0; i < 30; ++i) {
+      if (socket(AF_INET, SOCK_STREAM, 0) != -1 || errno != EMFILE) _exit(3);
+    }
+    one.Close();
+    const Fd another(socket(AF_INET, SOCK_STREAM, 0));
+    _exit(another.get() == last.get() + 1 &&
+                  bind(another.get(), Addr(Loopback(0)), sizeof(sockaddr_in)) == 0
+              ? 0
+              : 4);
   }
   int status = -1;
   ASSERT_EQ(waitpid(pid, &status, 0), pid);

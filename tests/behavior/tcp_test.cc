@@ -127,6 +127,24 @@ TEST(Tcp, NonblockingConnect) {
   EXPECT_EQ(ReadExactly(server.get(), 100'000).size(), 100'000U);
 }
 
+TEST(Tcp, NonblockingConnectLooksAtItsArguments) {
+  const Fd listener = Listen();
+  const sockaddr_in address = Loopback(PortOf(listener));
+  const Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  ASSERT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(EINPROGRESS));
+  ASSERT_EQ(PollFor(fd.get(), POLLOUT, kPatience), POLLOUT);
+  EXPECT_THAT(connect(fd.get(), reinterpret_cast<const sockaddr*>(1), sizeof address),
+              FailsWith(EFAULT));
+  EXPECT_THAT(connect(fd.get(), Addr(address), 1), FailsWith(EINVAL));
+  EXPECT_THAT(connect(fd.get(), Addr(address), 1000), FailsWith(EINVAL));
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), Succeeds());
+  const Fd server(accept(listener.get(), nullptr, nullptr));
+  EXPECT_THAT(connect(fd.get(), Addr(address), sizeof address), FailsWith(EISCONN));
+  ASSERT_TRUE(WriteAll(server.get(), "hello"));
+  EXPECT_EQ(PollFor(fd.get(), POLLIN, kPatience), POLLIN);
+  EXPECT_EQ(ReadExactly(fd.get(), 5), "hello");
+}
+
 TEST(Tcp, NonblockingConnectRefused) {
   uint16_t port;
   {

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include <chrono>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "protocol/syscalls.h"
+#include "sp_server/kernel/socket_pools.h"
 #include "sp_server/loop/pass_fds.h"
 #include "sp_server/loop/unique_fd.h"
 #include "tests/sp_server/lingering_socket.h"
@@ -97,17 +99,52 @@ class OwnServerTest : public testing::Test {
   // The C of the next connection on a listener's C.
   static UniqueFd Accept(const UniqueFd& listener) {
     AcceptRecord record;
-    iovec iov{&record, sizeof record};
+    UniqueFd c;
+    EXPECT_TRUE(ReceiveRecord(listener, 0, &record, &c));
+    return c;
+  }
+
+  // Gives `client` a pool; returns what its sockets come over.
+  static UniqueFd OpenPool(RawClient& client) {
+    EXPECT_EQ(client.CallResult(kSysHostPool, {AF_INET}).error, 0);
+    return client.TakeFd();
+  }
+  // The next socket of a pool, which comes sooner or later.
+  static HostSocketEnds TakePooled(const UniqueFd& pool) {
+    PooledRecord record;
+    HostSocketEnds socket;
+    EXPECT_TRUE(ReceiveRecord(pool, 0, &record, &socket.c));
+    socket.object = record.object;
+    return socket;
+  }
+  // Takes all that are in a pool.
+  static std::vector<HostSocketEnds> EmptyPool(RawClient& client, const UniqueFd& pool) {
+    // Pools are filled before the next call is looked at.
+    client.CallResult(SYS_getppid, {});
+    std::vector<HostSocketEnds> sockets;
+    PooledRecord record;
+    for (HostSocketEnds socket; ReceiveRecord(pool, MSG_DONTWAIT, &record, &socket.c);) {
+      socket.object = record.object;
+      sockets.push_back(std::move(socket));
+    }
+    return sockets;
+  }
+
+ private:
+  template <typename Record>
+  static bool ReceiveRecord(const UniqueFd& from, int flags, Record* record, UniqueFd* c) {
+    iovec iov{record, sizeof *record};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr msg{};
     msg.msg_iov = &iov;
     msg.msg_iovlen = 1;
     msg.msg_control = control;
     msg.msg_controllen = sizeof control;
-    EXPECT_EQ(recvmsg(listener.get(), &msg, 0), static_cast<ssize_t>(sizeof record));
+    if (recvmsg(from.get(), &msg, flags) != static_cast<ssize_t>(sizeof *record)) return false;
     int fd = -1;
     if (const cmsghdr* rights = CMSG_FIRSTHDR(&msg)) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-    return UniqueFd(fd);
+    *c = UniqueFd(fd);
+    return true;
   }
 };
 
@@ -169,6 +206,100 @@ TEST_F(HostCallsTest, NameIsNotARight) {
   // Nobody is told whether there was something to release.
   EXPECT_EQ(thief.CallResult(kSysHostRelease, {socket.object}).error, 0);
   EXPECT_EQ(client_.CallResult(SYS_listen, {socket.object, 1}).error, 0);
+}
+
+// Ids are used again, rights to them are not.
+TEST_F(HostCallsTest, RightEndsWithItsObject) {
+  HostSocketEnds socket = NewSocket(client_);
+  RawClient heir(server_.path());
+  ASSERT_TRUE(heir.Guest("heir"));
+  std::string memory;
+  ASSERT_EQ(
+      heir.Finish(heir.SendCall(kSysHostProve, {socket.object}, socket.c.get()), &memory).error, 0);
+  socket.c.reset();
+  RawClient other(server_.path());
+  ASSERT_TRUE(other.Guest("other"));
+  const HostSocketEnds next = NewSocket(other);
+  ASSERT_EQ(next.object, socket.object);
+  for (RawClient* client : {&client_, &heir}) {
+    EXPECT_EQ(client->CallResult(SYS_listen, {next.object, 1}).error, EBADF);
+  }
+  EXPECT_EQ(other.CallResult(SYS_listen, {next.object, 1}).error, 0);
+}
+
+TEST_F(HostCallsTest, PoolBringsSocketsAsTheyAreUsed) {
+  const HostSocketEnds listener = NewSocket(client_);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const UniqueFd pool = OpenPool(client_);
+  for (int i = 0; i < 5; ++i) {
+    const HostSocketEnds socket = TakePooled(pool);
+    EXPECT_THAT(EmptyPool(client_, pool), testing::IsEmpty());
+    EXPECT_EQ(Connect(client_, socket.object, port, 0), 0);
+    const UniqueFd accepted = Accept(listener.c);
+    EXPECT_EQ(write(socket.c.get(), "x", 1), 1);
+    char byte = 0;
+    EXPECT_EQ(read(accepted.get(), &byte, 1), 1);
+  }
+}
+
+TEST_F(HostCallsTest, PoolsAreOfInternetFamilies) {
+  for (const int domain : {AF_UNIX, AF_NETLINK, AF_UNSPEC, -1}) {
+    EXPECT_EQ(client_.CallResult(kSysHostPool, {static_cast<uint64_t>(domain)}).error,
+              EAFNOSUPPORT);
+  }
+}
+
+// They leave half of what there is to those that are asked for.
+TEST_F(HostCallsTest, PoolTakesNobodysRoom) {
+  const UniqueFd pool = OpenPool(client_);
+  std::vector<HostSocketEnds> taken;
+  for (int i = 0; i < 20; ++i) {
+    const HostSocketEnds missed = NewSocket(client_);
+    for (HostSocketEnds& socket : EmptyPool(client_, pool)) taken.push_back(std::move(socket));
+  }
+  EXPECT_LE(taken.size(), 4U);
+  std::vector<HostSocketEnds> sockets;
+  while (taken.size() + sockets.size() < 8) sockets.push_back(NewSocket(client_));
+  EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0}).error, ENFILE);
+}
+
+TEST_F(OwnServerTest, PoolsAreBounded) {
+  const ServerThread server;
+  // One that takes nothing, whatever it asks for.
+  std::vector<std::unique_ptr<RawClient>> clients;
+  std::vector<UniqueFd> pools;
+  size_t pooled = 0;
+  for (size_t i = 0; i < 2 * SocketPools::kMaxUnused / SocketPools::kMaxTarget; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server.path()));
+    ASSERT_TRUE(clients.back()->Guest("greedy"));
+    pools.push_back(OpenPool(*clients.back()));
+    for (int miss = 0; miss < 10; ++miss) NewSocket(*clients.back());
+  }
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const size_t sockets = EmptyPool(*clients[i], pools[i]).size();
+    EXPECT_LE(sockets, SocketPools::kMaxTarget);
+    pooled += sockets;
+  }
+  EXPECT_EQ(pooled, SocketPools::kMaxUnused);
+}
+
+// What a program does to the descriptor of its pool is its own loss.
+TEST_F(HostCallsTest, PoolOutlivesNoNonsense) {
+  const UniqueFd pool = OpenPool(client_);
+  const std::string junk(100, 'x');
+  while (send(pool.get(), junk.data(), junk.size(), MSG_DONTWAIT) > 0) {
+  }
+  SendWithFds(pool.get(), junk, {0});
+  EXPECT_TRUE(TakePooled(pool).c.valid());
+  shutdown(pool.get(), SHUT_RDWR);
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(NewSocket(client_).c.valid());
+  // Another one in its place; none at all.
+  UniqueFd second = OpenPool(client_);
+  EXPECT_TRUE(TakePooled(second).c.valid());
+  second.reset();
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(NewSocket(client_).c.valid());
 }
 
 TEST_F(HostCallsTest, ProofTakesTheVeryDescriptor) {
