@@ -181,7 +181,8 @@ void HostSocket::Run() {
     case State::kDirect:
       return;
     case State::kListening:
-      RunListening();
+      // What nobody can accept any more is to be reset.
+      if (!hangup_ || !HostClosed()) RunListening();
       break;
     case State::kConnecting:
       (void)WatchSOrRetry();
@@ -252,6 +253,7 @@ bool HostSocket::MakeUnsentObject() {
   if (other != nullptr && other->host() != nullptr) {
     pair = objects_->MakeDirectPair(other->host(), share_.budget());
     if (pair.ok()) accepted.LeaveStack();
+    if (!pair.ok() && accepted.OnlyDirect()) return false;
   }
   if (!pair.ok()) {
     pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget());

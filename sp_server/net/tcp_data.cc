@@ -244,7 +244,7 @@ uint32_t TcpSocket::Poll() const {
   if (received_.size() > (SkipsFirst() ? 1 : 0)) mask |= kReadable;
   if (urgent_ == Urgent::kAnnounced && UrgentArrived()) mask |= POLLPRI;
   // Writable also when a write would fail at once, and from a third of the buffer free on.
-  if (state_ != State::kConnected || (shutdown_ & kShutWrite) != 0 ||
+  if (state_ != State::kConnected || (shutdown_ & kShutWrite) != 0 || direct_ ||
       SendSpace() >= (SendLimit() + 2) / 3) {
     mask |= kWritable;
   }

@@ -34,6 +34,20 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
   BeginStream();
 }
 
+TcpSocket::TcpSocket(const TcpSocket& listener, const InetAddress& local, const InetAddress& remote)
+    : StreamSocket(listener.domain(), SOCK_STREAM, IPPROTO_TCP, 0),
+      stack_(listener.stack_),
+      options_(listener.options_),
+      state_(State::kConnected),
+      port_use_(new PortUse),
+      remote_(remote) {
+  port_use_->address = local.ip;
+  port_use_->port = local.port;
+  port_use_->reuse_address = listener.port_use_->reuse_address;
+  port_use_->reuse_port = listener.port_use_->reuse_port;
+  stack_->tcp_ports().Add(port_use_);
+}
+
 TcpSocket::~TcpSocket() {
   Close(/*reset=*/ResetsOnClose());
   ReleasePort();
@@ -93,7 +107,9 @@ tcp_pcb* TcpSocket::Detach() {
 }
 
 void TcpSocket::Close(bool reset) {
+  TcpSocket* const other = direct_ ? direct_peer_ : nullptr;
   StayInStack();
+  if (other != nullptr) other->OnDirectPeerGone();
   if (direct_) stack_->direct_connections().Remove(direct_->local, remote_);
   direct_.reset();
   if (state_ == State::kListening) {
@@ -313,6 +329,7 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     }
     port_use_ = use;
   }
+  if (ConnectAtOnce(*source, remote)) return Errno(EINPROGRESS);
   tcp_pcb* pcb = tcp_new_ip_type(IP_GET_TYPE(&remote.ip));
   if (pcb == nullptr) return Errno(ENOBUFS);
   ip_addr_copy(pcb->local_ip, *source);
@@ -389,11 +406,81 @@ void TcpSocket::FindDirectPeer() {
   if (other == nullptr || other->snd_lbb != pcb_->rcv_nxt) return;
   auto* const peer = static_cast<TcpSocket*>(tcp_ext_arg_get(other, kSocketSlot));
   if (peer == nullptr || peer == this || peer->direct_peer_ != nullptr) return;
-  for (const TcpSocket* end : {this, peer}) {
-    if (!end->options_.Flag(IPPROTO_TCP, kTcpDirect) || end->ResetsOnClose()) return;
-  }
+  if (!MayBeDirect() || !peer->MayBeDirect()) return;
   direct_peer_ = peer;
   peer->direct_peer_ = this;
+}
+
+bool TcpSocket::MayBeDirect() const {
+  return options_.Flag(IPPROTO_TCP, kTcpDirect) && !ResetsOnClose();
+}
+
+// As tcp_input(): of several the list's last, which then becomes its first, so that they take
+// turns.
+TcpSocket* TcpSocket::ListenerAt(const InetAddress& address) {
+  tcp_pcb_listen* found = nullptr;
+  tcp_pcb_listen* before_found = nullptr;
+  tcp_pcb_listen* before = nullptr;
+  for (tcp_pcb_listen* pcb = tcp_listen_pcbs.listen_pcbs; pcb != nullptr; pcb = pcb->next) {
+    if (pcb->local_port == address.port) {
+      if (pcb->netif_idx != NETIF_NO_INDEX) return nullptr;
+      const bool exact = ip_addr_cmp(&pcb->local_ip, &address.ip);
+      if (exact || IP_IS_ANY_TYPE_VAL(pcb->local_ip) ||
+          (IP_GET_TYPE(&pcb->local_ip) == IP_GET_TYPE(&address.ip) &&
+           ip_addr_isany(&pcb->local_ip))) {
+        found = pcb;
+        before_found = before;
+      }
+      if (exact) break;
+    }
+    before = pcb;
+  }
+  if (found == nullptr) return nullptr;
+  if (before_found != nullptr) {
+    before_found->next = found->next;
+    found->next = tcp_listen_pcbs.listen_pcbs;
+    tcp_listen_pcbs.listen_pcbs = found;
+  }
+  return static_cast<TcpSocket*>(found->callback_arg);
+}
+
+bool TcpSocket::HasRoomAtOnce() const {
+  const auto* const pcb = reinterpret_cast<const tcp_pcb_listen*>(pcb_);
+  return state_ == State::kListening && !was_full_ && pcb->accepts_pending < pcb->backlog;
+}
+
+bool TcpSocket::ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote) {
+  if (host() == nullptr || !MayBeDirect() || !stack_->IsLocal(remote.ip)) return false;
+  // Which interface such an address is of is for the stack to say.
+  if (IP_IS_V6_VAL(remote.ip) && ip6_addr_islinklocal(ip_2_ip6(&remote.ip))) return false;
+  TcpSocket* const listener = ListenerAt(remote);
+  if (listener == nullptr || !listener->accepts_directly_ || !listener->MayBeDirect() ||
+      !listener->HasRoomAtOnce()) {
+    return false;
+  }
+  const InetAddress local{source, port_use_->port};
+  const uint16_t segment = tcp_eff_send_mss(TCP_MSS, &source, &remote.ip);
+  std::shared_ptr<TcpSocket> accepted(new TcpSocket(*listener, remote, local));
+  accepted->direct_ = {remote, segment};
+  direct_ = {local, segment};
+  stack_->direct_connections().Add(local, remote);
+  stack_->direct_connections().Add(remote, local);
+  direct_peer_ = accepted.get();
+  accepted->direct_peer_ = this;
+  state_ = State::kConnected;
+  remote_ = remote;
+  outcome_pending_ = true;
+  listener->accepted_.push_back(std::move(accepted));
+  listener->UpdateBacklog();
+  listener->waiters().Notify(kReadable);
+  return true;
+}
+
+void TcpSocket::OnDirectPeerGone() {
+  stack_->direct_connections().Remove(direct_->local, remote_);
+  direct_.reset();
+  error_ = ECONNRESET;
+  OnClosed();
 }
 
 void TcpSocket::LeaveStackAlone() {
@@ -406,6 +493,7 @@ void TcpSocket::LeaveStackAlone() {
 void TcpSocket::LeaveStack() {
   TcpSocket* const peer = direct_peer_;
   StayInStack();
+  if (direct_) return;
   LeaveStackAlone();
   peer->LeaveStackAlone();
 }

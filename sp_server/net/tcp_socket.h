@@ -63,6 +63,7 @@ class TcpSocket final : public StreamSocket {
 
   void set_accepts_directly(bool accepts) override { accepts_directly_ = accepts; }
   StreamSocket* DirectPeer() const override { return direct_peer_; }
+  bool OnlyDirect() const override { return direct_.has_value(); }
   void StayInStack() override;
   void LeaveStack() override;
 
@@ -88,6 +89,8 @@ class TcpSocket final : public StreamSocket {
 
   // The end of a connection that `listener` accepted.
   TcpSocket(const TcpSocket& listener, tcp_pcb* pcb);
+  // The same of one between `local` and `remote` that the stack does not know of.
+  TcpSocket(const TcpSocket& listener, const InetAddress& local, const InetAddress& remote);
 
   // lwIP's callbacks: they record what happened and tell the waiters, no more.
   static err_t OnConnected(void* arg, tcp_pcb* pcb, err_t error);
@@ -127,6 +130,17 @@ class TcpSocket final : public StreamSocket {
   void UpdateBacklog();
   void InviteWaiting();
   void OnClosed();
+  // Whether the options let it be an end of a direct pair.
+  bool MayBeDirect() const;
+  // The listener that a packet to `address` from this host would get to, where that is certain.
+  static TcpSocket* ListenerAt(const InetAddress& address);
+  // Whether there is room for a connection, and nobody who waits for it.
+  bool HasRoomAtOnce() const;
+  // Connects to a listener of this stack, if that is to be a direct pair and can be at once: no
+  // packet has to say so. The port is claimed.
+  bool ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote);
+  // The other end of a pair that was not accepted yet is no more.
+  void OnDirectPeerGone();
   // Makes the end that has connected to this one, just accepted, its DirectPeer if both may leave
   // the stack.
   void FindDirectPeer();

@@ -698,6 +698,47 @@ TEST_F(HostCallsTest, DirectPairsConnectOnce) {
   EXPECT_EQ(client_.CallResult(SYS_listen, {connector.object, 1}).error, EBADF);
 }
 
+// Those behind what a listener's program has been sent ahead, whose other end is in a queue.
+TEST_F(OwnServerTest, DirectPairsEndBeforeTheyAreAccepted) {
+  const ServerThread server;
+  RawClient client(server.path());
+  ASSERT_TRUE(client.Guest("client"));
+  HostSocketEnds listener = NewSocket(client);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client, listener.object, &port), 0);
+  ASSERT_EQ(client.CallResult(SYS_listen, {listener.object, 100}).error, 0);
+  constexpr int kAhead = 64;
+  std::vector<HostSocketEnds> sockets;
+  for (int i = 0; i < kAhead + 3; ++i) {
+    sockets.push_back(NewSocket(client));
+    ASSERT_EQ(Connect(client, sockets.back().object, port, 0), 0);
+  }
+  // One is dissolved, and its other end is found reset when it is accepted.
+  const HostSocketEnds& dissolved = sockets[kAhead];
+  std::string nowhere(sizeof(sockaddr_in), '\0');
+  const uint64_t call = client.SendCall(kSysHostConnect, {dissolved.object, 0, nowhere.size(), 0});
+  EXPECT_EQ(client.Finish(call, &nowhere).error, 0);
+  for (int i = 0; i < kAhead; ++i) EXPECT_TRUE(Accept(listener.c).valid());
+  const UniqueFd reset = Accept(listener.c);
+  char byte = 0;
+  EXPECT_EQ(read(reset.get(), &byte, 1), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+  // One is closed before.
+  sockets[kAhead + 1].c.reset();
+  const UniqueFd closed = Accept(listener.c);
+  EXPECT_EQ(read(closed.get(), &byte, 1), 0);
+  // What nobody accepts ends with the listener.
+  while (sockets.size() < 2 * kAhead + 3) {
+    sockets.push_back(NewSocket(client));
+    ASSERT_EQ(Connect(client, sockets.back().object, port, 0), 0);
+  }
+  listener.c.reset();
+  EXPECT_EQ(client.CallResult(kSysHostRelease, {listener.object}).error, 0);
+  for (size_t i = kAhead + 2; i < sockets.size(); ++i) {
+    EXPECT_LE(read(sockets[i].c.get(), &byte, 1), 0);
+  }
+}
+
 TEST_F(HostCallsTest, NobodyReportsJunkWithoutEnd) {
   const HostSocketEnds socket = NewSocket(client_);
   for (const uint64_t bytes : {uint64_t{64} << 10, uint64_t{1} << 31, ~uint64_t{0}}) {
