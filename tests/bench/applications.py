@@ -30,15 +30,17 @@ def iperf3(programs, mode, streams):
     return report["end"]["sum_received"]["bits_per_second"] / 1e9
 
 
-def redis(programs, mode, connections, pipeline, requests):
-    """Thousands of GETs and of SETs a second."""
+def redis(programs, mode, connections, pipeline, requests, unix=False):
+    """Thousands of GETs and of SETs a second; with `unix` over an AF_UNIX socket."""
     port = str(free_port())
     with programs.network(mode) as network:
-        with network.service("redis-server", "--bind", ADDRESS, "--port", port, "--save", "",
-                             "--appendonly", "no", "--dir", network.directory,
+        path = os.path.join(network.directory, "redis")
+        with network.service("redis-server", "--bind", ADDRESS, "--port", port, "--unixsocket",
+                             path, "--save", "", "--appendonly", "no", "--dir", network.directory,
                              ready="Ready to accept connections"):
-            out = network.run("redis-benchmark", "-h", ADDRESS, "-p", port, "-c", str(connections),
-                              "-P", str(pipeline), "-n", programs.times(requests), "-t", "get,set",
+            where = ["-s", path] if unix else ["-h", ADDRESS, "-p", port]
+            out = network.run("redis-benchmark", *where, "-c", str(connections), "-P",
+                              str(pipeline), "-n", programs.times(requests), "-t", "get,set",
                               "--csv")
     return {test: number(f'"{test}","([\\d.]+)"', out) / 1000 for test in ("GET", "SET")}
 
@@ -112,6 +114,7 @@ UsePAM no
 PidFile none
 PrintMotd no
 PrintLastLog no
+SetEnv HOME={directory}
 """
 SSH_CONFIGURATION = """
 Host server

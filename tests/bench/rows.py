@@ -56,15 +56,25 @@ def against_native(name, unit, measure, default=None, stack=None, higher_is_bett
     return [row(DEFAULT, default), row(STACK, stack)]
 
 
+def ceiling(name, unit, native, unix):
+    """What the host's AF_UNIX sockets make of a figure, which a direct pair is made of."""
+    return Row(f"{name}, AF_UNIX on the host", unit, NATIVE, lambda: [native(), unix()],
+               higher_is_better=True)
+
+
 def application_rows(programs):
     """Real programs."""
     def iperf3(streams):
         return lambda mode: programs.once(applications.iperf3, programs, mode, streams=streams)
 
-    def redis(test, connections, pipeline, requests):
+    def redis(test, connections, pipeline, requests, unix=False):
         return lambda mode: programs.once(applications.redis, programs, mode,
                                           connections=connections, pipeline=pipeline,
-                                          requests=requests)[test]
+                                          requests=requests, unix=unix)[test]
+
+    def redis_ceiling(test, name, *load):
+        return ceiling(f"redis {test}, {name}", "k/s", lambda: redis(test, *load)(NATIVE),
+                       lambda: redis(test, *load, unix=True)(NATIVE))
 
     def nginx(client, one_cpu=False):
         return lambda mode: programs.once(applications.nginx, programs, mode, client=client,
@@ -82,6 +92,7 @@ def application_rows(programs):
         *[row for test in tests for row in against_native(
             f"redis {test}, 50 connections, -P 16", "k/s", redis(test, 50, 16, 600000),
             default=1.2)],
+        *[redis_ceiling(test, "50 connections, -P 16", 50, 16, 600000) for test in tests],
         *against_native("nginx + wrk, keep-alive", "k/s", nginx(applications.wrk), default=1.3,
                         stack=0.6),
         *against_native("nginx + ab, connection each", "k/s", nginx(applications.ab), default=0.8,
@@ -115,6 +126,8 @@ def socket_rows(programs):
     return [
         *against_native("TCP stream, 64 KiB writes", "MB/s", bench("stream", 1024, False),
                         default=0.25),
+        ceiling("TCP stream, 64 KiB writes", "MB/s", lambda: bench("stream", 1024, False)(NATIVE),
+                lambda: bench("pair_stream", 1024, False)(NATIVE)),
         *against_native("TCP stream, 1 CPU", "MB/s", bench("stream", 512, True)),
         *against_native("TCP 1-byte echo, 1 CPU", "us", bench("echo", 5000, True),
                         higher_is_better=False),
