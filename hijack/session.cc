@@ -42,6 +42,27 @@ class UseCount {
   UseCount& operator=(const UseCount&) = delete;
 };
 
+// Keeps other threads from forking. The child has a page of its own, where the lock is free.
+class ForkTurn {
+ public:
+  ForkTurn() : page_(process_page()), within_(page_.forker == client::ThreadPointer()) {
+    if (within_) return;
+    page_.fork_lock.Lock();
+    page_.forker = client::ThreadPointer();
+  }
+  ~ForkTurn() {
+    if (within_ || page_.forker == nullptr) return;
+    page_.forker = nullptr;
+    page_.fork_lock.Unlock();
+  }
+  ForkTurn(const ForkTurn&) = delete;
+  ForkTurn& operator=(const ForkTurn&) = delete;
+
+ private:
+  ProcessPage& page_;
+  const bool within_;
+};
+
 }  // namespace
 
 void Session::Configure(const ServerAddress* server, std::string_view command,
@@ -183,38 +204,32 @@ long Session::ForkBy(const Forker& forker) {
     return pid;
   }
   const client::SignalBlock block;
-  client::Interruption interruption;
-  interruption.mask = block.before();
-  PreforkCookie cookie;
-  bool copied;
+  const ForkTurn turn;
+  // The copy's connection.
+  int fd = -1;
   {
     const UseCount use;
     // No handler is to run in the middle of a fork.
-    client::Interruption bounded = interruption;
+    client::Interruption bounded;
+    bounded.mask = block.before();
     bounded.deadline = client::Deadline::After(kForkPatience);
-    copied = connection_.Prefork(&cookie, &bounded) == 0;
-    if (!copied && !connection_.open()) NoteLoss();
+    if (connection_.Prefork(&fd, &bounded) != 0 && !connection_.open()) NoteLoss();
   }
   const long pid = forker.fork(forker.arg);
   if (pid == 0) BecomeChild();
-  if (!copied) return pid;
-  if (pid == 0) {
-    // The parent's, or one that a fork handler of the program has made already. Closed at last: as
-    // long as the parent's is open the server keeps the copy, even if the parent is gone.
-    const int inherited = connection_.fd();
-    connection_.Forget();
-    process_page().connected =
-        Open(&interruption) == 0 && connection_.Fork(cookie, /*cancel=*/false, &interruption) == 0;
-    if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
-    pool_.Close();
-  } else if (pid < 0) {
-    client::Connection canceller;
-    if (canceller.Open(server_->endpoint, &interruption) == 0) {
-      canceller.Fork(cookie, /*cancel=*/true, &interruption);
-    }
-    canceller.Abandon();
+  if (fd < 0) return pid;
+  if (pid != 0) {
+    // If there is no child, this ends the copy.
+    client::RawSyscall(SYS_close, fd);
+    return pid;
   }
-  return pid;
+  // The parent's, or one that a fork handler of the program has made already.
+  const int inherited = connection_.fd();
+  process_page().connected = connection_.BecomeForked(fd) == 0;
+  fd_cache.Forget(connection_.fd());
+  if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
+  pool_.Close();
+  return 0;
 }
 
 void Session::NoteLoss() {
@@ -305,16 +320,12 @@ long Session::Connect() {
 long Session::ConnectAs(std::string_view command) {
   if (server_->url.empty() || server_->url_error != UrlError::kNone) return -EDESTADDRREQ;
   if (!server_->endpoint.is_unix()) return -EOPNOTSUPP;
-  if (const long error = Open(); error != 0) return error;
-  if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
-  return connection_.Guest(command);
-}
-
-long Session::Open(const client::Interruption* interruption) {
-  const long error = connection_.Open(server_->endpoint, interruption);
+  const long error = connection_.Open(server_->endpoint);
   // Else calls on a number that once was the host's would not be looked at.
   fd_cache.Forget(connection_.fd());
-  return error;
+  if (error != 0) return error;
+  if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
+  return connection_.Guest(command);
 }
 
 void Session::ComplainOnce(int error) {

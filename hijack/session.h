@@ -116,7 +116,6 @@ class Session {
   bool Retries() const;
   long Connect();
   long ConnectAs(std::string_view command);
-  long Open(const client::Interruption* interruption = nullptr);
   void NoteLoss();
   // The server of an object cannot be reached: its calls' outcome.
   long Unreachable(long error);

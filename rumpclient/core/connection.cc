@@ -36,6 +36,19 @@ long Connection::Prefork(PreforkCookie* cookie, Interruption* interruption) {
   return Transact(&pending, &frame);
 }
 
+long Connection::Prefork(int* fd, Interruption* interruption) {
+  *fd = -1;
+  PreforkCookie none;
+  Pending pending(this, FrameType::kPrefork, interruption);
+  pending.cookie = &none;
+  pending.received_fd = fd;
+  OutgoingFrame frame(RequestHeader(&pending, kPreforkConnected), nullptr, 0);
+  const long result = Transact(&pending, &frame);
+  if (result != 0) return result;
+  // The kernel drops a descriptor that the process has no room for.
+  return *fd >= 0 ? 0 : -EMFILE;
+}
+
 long Connection::Issue(Call* call, Interruption* interruption) {
   call->received_fd = -1;
   call->sent = false;
@@ -53,6 +66,7 @@ long Connection::Issue(Call* call, Interruption* interruption) {
     const bool carries = linux_abi_ && (extensions_ & kExtensionInline) != 0 && memory.any();
     Pending pending(this, carries ? FrameType::kInline : FrameType::kSyscall, interruption);
     pending.call = call;
+    if (call->wants_fd) pending.received_fd = &call->received_fd;
     if (linux_abi_) pending.memory = &memory;
     OutgoingFrame frame(RequestHeader(&pending, call->number), call->args,
                         call->nargs * sizeof(call->args[0]));

@@ -65,6 +65,13 @@ class Connection {
   // passed; the connection is lost then only if the server has stalled in a frame.
   long Prefork(PreforkCookie* cookie, Interruption* interruption = nullptr);
 
+  // The same with a connection that is the copy's already, if the server has the extension
+  // "hostfd": *fd, close-on-exec, of which one process at a time makes use, by BecomeForked.
+  long Prefork(int* fd, Interruption* interruption = nullptr);
+  // In the child, in place of Open and Fork: forgets this connection, but for its descriptor, which
+  // the caller closes, and takes over `fd`, which is moved to a high number. 0 or -errno.
+  long BecomeForked(int fd);
+
   // Sends `call` and waits for its answer, serving the server's requests meanwhile. 0: call->error
   // and call->retval are valid. -ENOTCONN: the connection is lost or was never open.
   // The server can read and write only memory that some call in flight was given, by the table of
@@ -163,7 +170,7 @@ class Connection {
   void WaitUntilDeadline(Pending* pending);
   void SendCancel(const Pending& pending);
   void Complete(Pending* pending, long result);
-  void GiveFd(Call* call);
+  void GiveFd(Pending* pending);
   size_t CountWantedFds() const;  // under lock_
   void KeepFds(size_t most);
   void Lose();

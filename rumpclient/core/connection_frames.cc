@@ -301,8 +301,8 @@ bool Connection::TakeResponse(const FrameHeader& header) {
     EndServing(pending);
     return false;
   }
+  if (result == 0 && (pending->call == nullptr || pending->call->error == 0)) GiveFd(pending);
   if (pending->call != nullptr) {
-    GiveFd(pending->call);
     if (pending->faulted) pending->call->error = EFAULT;
     pending->raised = std::exchange(raised_, 0);
   }
@@ -367,7 +367,7 @@ bool Connection::TakeBlocks(uint64_t size, Pending* pending) {
 size_t Connection::CountWantedFds() const {
   size_t wanted = 0;
   for (const Pending* p = list_; p != nullptr; p = p->next) {
-    if (p->call != nullptr && p->call->wants_fd) ++wanted;
+    if (p->received_fd != nullptr) ++wanted;
   }
   return wanted;
 }
@@ -376,9 +376,9 @@ void Connection::KeepFds(size_t most) {
   while (queued_fds_ > most) RawSyscall(SYS_close, fds_[--queued_fds_]);
 }
 
-void Connection::GiveFd(Call* call) {
-  if (!call->wants_fd || call->error != 0 || queued_fds_ == 0) return;
-  call->received_fd = fds_[0];
+void Connection::GiveFd(Pending* pending) {
+  if (pending->received_fd == nullptr || queued_fds_ == 0) return;
+  *pending->received_fd = fds_[0];
   --queued_fds_;
   memmove(&fds_[0], &fds_[1], queued_fds_ * sizeof(fds_[0]));
 }

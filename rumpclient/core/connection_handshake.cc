@@ -195,6 +195,19 @@ long Connection::CancelFork(const PreforkCookie& cookie, const Interruption* int
   return passed ? -ETIMEDOUT : result;
 }
 
+long Connection::BecomeForked(int fd) {
+  const uint32_t extensions = extensions_;
+  const bool linux_abi = linux_abi_;
+  Forget();
+  const long high = MoveHigh(fd, kLowestFd);
+  if (high < 0) return high;
+  SetTimeoutOption(static_cast<int>(high), SO_SNDTIMEO, kSendTimeout);
+  fd_.store(static_cast<int>(high), std::memory_order_relaxed);
+  extensions_ = extensions;
+  linux_abi_ = linux_abi;
+  return 0;
+}
+
 long Connection::Adopt(const Inheritance& inherited) {
   if (open()) return -EALREADY;
   int type = 0;

@@ -36,6 +36,8 @@ struct Connection::Pending {
   CallMemory* memory = nullptr;
   // Of a PREFORK.
   PreforkCookie* cookie = nullptr;
+  // Where a descriptor goes that comes with the response; nullptr: none is wanted.
+  int* received_fd = nullptr;
 
   SignalSet raised = 0;      // by the server, for when the call returns
   bool interrupted = false;  // a handler that ends the call has run

@@ -1,8 +1,6 @@
 #include "sp_server/loop/pass_fds.h"
 
 #include <string.h>
-#include <sys/socket.h>
-
 namespace rump {
 namespace {
 // unix(7): SCM_MAX_FD.
@@ -29,13 +27,15 @@ ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<cons
   return sendmsg(socket, &msg, flags);
 }
 
-ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds) {
+ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds,
+                       ucred* sender) {
   iovec iov{buffer.data(), buffer.size()};
-  return ReceiveWithFds(socket, std::span(&iov, 1), fds);
+  return ReceiveWithFds(socket, std::span(&iov, 1), fds, sender);
 }
 
-ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
+ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds,
+                       ucred* sender) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds) + CMSG_SPACE(sizeof(ucred))];
   msghdr msg{};
   msg.msg_iov = iov.data();
   msg.msg_iovlen = iov.size();
@@ -44,7 +44,11 @@ ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* 
   const ssize_t n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
   for (cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    if (c->cmsg_level != SOL_SOCKET) continue;
+    if (c->cmsg_type == SCM_CREDENTIALS && sender != nullptr) {
+      memcpy(sender, CMSG_DATA(c), sizeof *sender);
+    }
+    if (c->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {
       int fd;

@@ -3,6 +3,7 @@
 #define SP_SERVER_LOOP_PASS_FDS_H_
 
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -24,9 +25,13 @@ ssize_t SendWithFds(int socket, std::span<const std::byte> bytes, std::span<cons
 //
 // All that a message can bring are taken, whether they are wanted or not: those left to the kernel
 // it would close here, and that may block.
-ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds);
+//
+// *sender becomes who has sent the bytes if the socket has SO_PASSCRED.
+ssize_t ReceiveWithFds(int socket, std::span<std::byte> buffer, std::vector<UniqueFd>* fds,
+                       ucred* sender = nullptr);
 // The same into several pieces of memory.
-ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds);
+ssize_t ReceiveWithFds(int socket, std::span<iovec> iov, std::vector<UniqueFd>* fds,
+                       ucred* sender = nullptr);
 
 }  // namespace rump
 

@@ -74,8 +74,7 @@ Peer PeerOf(int fd) {
     ucred peer{};
     socklen_t size = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return {"gone", false};
-    return {absl::StrCat("unix pid ", peer.pid, " uid ", peer.uid),
-            peer.uid == 0 || peer.uid == geteuid()};
+    return UnixPeer(peer);
   }
   Endpoint endpoint;
   memcpy(&endpoint.in6, &address, sizeof endpoint.in6);
@@ -90,6 +89,11 @@ bool IsShortage(int error) {
 }
 
 }  // namespace
+
+Peer UnixPeer(const ucred& credentials) {
+  return {absl::StrCat("unix pid ", credentials.pid, " uid ", credentials.uid),
+          credentials.uid == 0 || credentials.uid == geteuid()};
+}
 
 absl::StatusOr<std::unique_ptr<Listener>> Listener::Open(EventLoop* loop, const std::string& url,
                                                          bool allow_remote, AcceptFn on_accept) {

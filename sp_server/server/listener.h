@@ -2,6 +2,7 @@
 #ifndef SP_SERVER_SERVER_LISTENER_H_
 #define SP_SERVER_SERVER_LISTENER_H_
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <functional>
@@ -21,6 +22,9 @@ struct Peer {
   // Whether it is on this machine and belongs to root or to the server's own user.
   bool trusted = false;
 };
+
+// Who has `credentials` at the other end of a unix socket.
+Peer UnixPeer(const ucred& credentials);
 
 class Listener final : private EventLoop::Watcher {
  public:

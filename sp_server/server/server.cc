@@ -1,8 +1,11 @@
 #include "sp_server/server/server.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 
 #include <utility>
@@ -76,6 +79,23 @@ void Server::AddClient(UniqueFd socket, Peer peer) {
   Session* key = session.get();
   sessions_.emplace(key, std::move(session));
   ++(refused ? refused_ : counters_.clients);
+}
+
+Result<UniqueFd> Server::AddChild(Peer parent, std::unique_ptr<KernelProcess> child) {
+  if (clients() >= options_.max_clients) return Errno(EAGAIN);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return Errno(errno);
+  UniqueFd ours(ends[0]);
+  UniqueFd childs(ends[1]);
+  const int on = 1;
+  if (ioctl(ours.get(), FIONBIO, &on) != 0) return Errno(errno);
+  auto session =
+      std::make_unique<Session>(this, std::move(ours), std::move(parent), std::move(child));
+  Session* key = session.get();
+  sessions_.emplace(key, std::move(session));
+  ++counters_.clients;
+  ++counters_.preforks;
+  return childs;
 }
 
 void Server::Remove(Session* session) {

@@ -66,6 +66,8 @@ class Server final : private ServerInfo {
   void Remove(Session* session);
   // Takes over a connection that a listener accepted.
   void AddClient(UniqueFd socket, Peer peer);
+  // Serves `child`, which a client has forked, on a new connection, and returns its end of that.
+  Result<UniqueFd> AddChild(Peer parent, std::unique_ptr<KernelProcess> child);
 
  private:
   struct CookieLess {

@@ -32,6 +32,22 @@ Session::Session(Server* server, UniqueFd socket, Peer peer, bool refused)
   }
 }
 
+Session::Session(Server* server, UniqueFd socket, Peer parent,
+                 std::unique_ptr<KernelProcess> process)
+    : server_(server),
+      socket_(std::move(socket)),
+      peer_(std::move(parent)),
+      refused_(false),
+      identified_(false),
+      state_(State::kRunning),
+      process_(std::move(process)) {
+  process_->SetClient(this);
+  const int on = 1;
+  setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  watched_events_ = kInputEvents;
+  if (!server_->loop()->Watch(socket_.get(), watched_events_, this).ok()) Close(false);
+}
+
 Session::~Session() {
   *alive_ = false;
   server_->loop()->Unwatch(socket_.get(), this);
@@ -73,12 +89,14 @@ bool Session::Receive(bool at_end) {
   const std::span<std::byte> buffer =
       input_.empty() ? server_->input_buffer() : std::span(input_).subspan(input_size_);
   std::vector<UniqueFd> fds;
-  const ssize_t n = ReceiveWithFds(socket_.get(), buffer, &fds);
+  ucred sender{};
+  const ssize_t n = ReceiveWithFds(socket_.get(), buffer, &fds, identified_ ? nullptr : &sender);
   if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return false;
   // Events are edges: what one receive may have left has to be asked for.
   const bool more = at_end || !fds.empty() || n == std::ssize(buffer) || (n < 0 && errno == EINTR);
   if (more) (void)server_->loop()->Rewatch(socket_.get(), watched_events_, this);
   if (n < 0) return true;
+  if (!identified_) Identify(sender);
   bytes_moved_ += n;
   server_->counters().bytes_in += n;
   if (!KeepFds(std::move(fds), input_position_ + input_size_ + n - 1)) return false;
@@ -95,6 +113,14 @@ bool Session::Receive(bool at_end) {
   if (!ParseFrames(input, &used)) return false;
   KeepInput(std::span(input).subspan(used));
   return true;
+}
+
+void Session::Identify(const ucred& sender) {
+  identified_ = true;
+  const int off = 0;
+  setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
+  // A pid that the server cannot see is 0.
+  if (sender.pid != 0) peer_ = UnixPeer(sender);
 }
 
 bool Session::KeepFds(std::vector<UniqueFd> fds, uint64_t last) {
@@ -273,6 +299,10 @@ bool Session::HandlePrefork(const FrameHeader& header) {
     SendError(header, WireError::kForkFailed);
     return true;
   }
+  if (header.u == kPreforkConnected && (server_->options().extensions & kExtensionHostFd) != 0) {
+    HandOut(header.reqno, *std::move(child));
+    return true;
+  }
   Result<PreforkCookie> cookie = server_->Park(this, *std::move(child));
   if (!cookie.ok()) {
     SendError(header, WireError::kNoMemory);
@@ -281,6 +311,18 @@ bool Session::HandlePrefork(const FrameHeader& header) {
   Append({.reqno = header.reqno, .cls = FrameClass::kResponse, .type = FrameType::kPrefork},
          BytesOf(*cookie));
   return true;
+}
+
+void Session::HandOut(uint64_t reqno, std::unique_ptr<KernelProcess> child) {
+  Result<UniqueFd> end = server_->AddChild(peer_, std::move(child));
+  if (!end.ok()) return SendError({.reqno = reqno}, WireError::kNoMemory);
+  CloseAnswer();
+  output_fds_.push_back({output_position_ + unread(), *std::move(end)});
+  Append({.reqno = reqno,
+          .cls = FrameClass::kResponse,
+          .type = FrameType::kPrefork,
+          .u = kPreforkConnected},
+         BytesOf(PreforkCookie{}));
 }
 
 void Session::HandleSyscall(const FrameHeader& header, std::span<const std::byte> args,

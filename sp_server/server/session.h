@@ -40,6 +40,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   // Takes over an accepted connection and sends the banner. `server` outlives the session. A client
   // that is `refused` is told to try again later, whatever it says first.
   Session(Server* server, UniqueFd socket, Peer peer, bool refused);
+  // For the child of a client that forks: `process` is the copy, and the child will be handed the
+  // other end of `socket`. Until it has sent something it is described as its parent.
+  Session(Server* server, UniqueFd socket, Peer parent, std::unique_ptr<KernelProcess> process);
   ~Session() override;
 
   std::string Describe() const override { return peer_.description; }
@@ -93,6 +96,10 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   void HandleSyscall(const FrameHeader& header, std::span<const std::byte> args,
                      std::span<const std::byte> blocks = {});
   bool HandlePrefork(const FrameHeader& header);
+  // Answers a PREFORK by a connection that is `child`'s.
+  void HandOut(uint64_t reqno, std::unique_ptr<KernelProcess> child);
+  // Notes who the client is, which its first bytes tell.
+  void Identify(const ucred& sender);
   void HandleCancel(const CancelRequest& request);
   void HandleAnswer(const FrameHeader& header, std::span<const std::byte> data);
   static Errno CheckAnswer(const PendingAnswer& asked, std::span<const std::byte> data);
@@ -133,8 +140,9 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
 
   Server* const server_;
   UniqueFd socket_;
-  const Peer peer_;
+  Peer peer_;
   const bool refused_;
+  bool identified_ = true;
   State state_ = State::kFresh;
   bool closed_ = false;
   std::unique_ptr<KernelProcess> process_;

@@ -54,6 +54,21 @@ TEST(Privilege, AnotherRootDirectory) {
   EXPECT_EQ(UseAfter([] { return chroot("/proc/self/fdinfo") == 0 && chdir("/") == 0; }), 0);
 }
 
+TEST(Privilege, AnotherRootDirectoryAndThenAChild) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const Fd made(socket(AF_INET, SOCK_STREAM, 0));
+    if (chroot("/proc/self/fdinfo") != 0 || chdir("/") != 0) _exit(30);
+    const pid_t child = fork();
+    if (child == 0) {
+      Sockets sockets;
+      _exit(sockets.Use());
+    }
+    _exit(StatusOf(child));
+  }
+  EXPECT_EQ(StatusOf(pid), 0);
+}
+
 TEST(Privilege, AnotherDirectoryThatIsGone) {
   EXPECT_EQ(UseAfter([] {
               char path[] = "/tmp/rhXXXXXX";

@@ -4,14 +4,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "protocol/frame.h"
+#include "protocol/syscalls.h"
 #include "tests/sp_server/server_thread.h"
 #include "tests/sp_server/test_program.h"
 
@@ -38,6 +42,20 @@ class ForkTest : public testing::Test {
     const std::optional<RawFrame> answer = parent_->client().Receive();
     EXPECT_TRUE(answer && answer->header.cls == FrameClass::kResponse);
     return answer ? answer->payload : "";
+  }
+  // A connection that is a copy of the parent already; invalid if it is refused.
+  UniqueFd ConnectedCopy() {
+    parent_->client().Send({.reqno = 902, .type = FrameType::kPrefork, .u = kPreforkConnected});
+    const std::optional<RawFrame> answer = parent_->client().Receive();
+    EXPECT_TRUE(answer.has_value());
+    UniqueFd fd = parent_->client().TakeFd();
+    if (answer) {
+      EXPECT_EQ(answer->header.cls == FrameClass::kResponse, fd.valid());
+      if (!fd.valid()) {
+        EXPECT_EQ(answer->header.u, static_cast<uint32_t>(WireError::kNoMemory));
+      }
+    }
+    return fd;
   }
   // Whether a FORK handshake with the cookie was granted to `child`, which is fresh.
   static bool Claim(RawClient& child, const std::string& cookie) {
@@ -143,6 +161,68 @@ TEST_F(ForkTest, CopyOfAParentThatLeftLetsGo) {
   parent_.reset();
   EXPECT_EQ(Result(sibling.CallResult(SYS_read, {static_cast<uint64_t>(reader), 0, 8})), 0);
   EXPECT_EQ(Result(sibling.CallResult(SYS_getppid, {})), 1) << "init has taken it over";
+}
+
+TEST_F(ForkTest, ConnectedCopyNeedsNoHandshake) {
+  StartServer();
+  const auto [reader, writer] = parent_->Pipe();
+  RawClient child(ConnectedCopy());
+  ASSERT_TRUE(child.connected());
+  ASSERT_EQ(parent_->Close(writer), 0);
+  EXPECT_GT(Result(child.CallResult(SYS_getpid, {})), parent_->Call(SYS_getpid));
+  EXPECT_EQ(Result(child.CallResult(SYS_getppid, {})), parent_->Call(SYS_getpid));
+  const uint64_t read = parent_->StartBlocked(SYS_read, reader, 0, 8);
+  EXPECT_FALSE(parent_->HasFinished(read)) << "the copy can still write";
+  child.Close();
+  EXPECT_EQ(parent_->Finish(read), 0);
+}
+
+TEST_F(ForkTest, ConnectedCopyOutlivesItsParent) {
+  StartServer();
+  RawClient child(ConnectedCopy());
+  parent_.reset();
+  while (Result(child.CallResult(SYS_getppid, {})) != 1) {
+  }
+}
+
+TEST_F(ForkTest, ConnectedCopyIsWhoSendsOnIt) {
+  StartServer();
+  RawClient child(ConnectedCopy());
+  const pid_t pid = fork();
+  if (pid == 0) _exit(Result(child.CallResult(SYS_getpid, {})) > 0 ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  ASSERT_EQ(status, 0);
+  const int64_t size = parent_->Call(kSysQuery, static_cast<int>(QueryKind::kProcessesJson), 4096,
+                                     TestProgram::kMemory - 4096, 0);
+  ASSERT_GT(size, 0);
+  EXPECT_THAT(parent_->Text(4096, static_cast<size_t>(size)),
+              testing::HasSubstr("unix pid " + std::to_string(pid) + " uid"));
+}
+
+TEST_F(ForkTest, ConnectedCopyIsAClient) {
+  ServerOptions options;
+  options.max_clients = 2;
+  StartServer(options);
+  UniqueFd first = ConnectedCopy();
+  EXPECT_TRUE(first.valid());
+  EXPECT_FALSE(ConnectedCopy().valid());
+  // Its end makes room, once the server has seen it.
+  first.reset();
+  while (!ConnectedCopy().valid()) {
+  }
+}
+
+TEST_F(ForkTest, ConnectedCopiesAreOfHostFd) {
+  ServerOptions options;
+  options.extensions = kAllExtensions & ~kExtensionHostFd;
+  StartServer(options);
+  parent_->client().Send({.reqno = 902, .type = FrameType::kPrefork, .u = kPreforkConnected});
+  const std::optional<RawFrame> answer = parent_->client().Receive();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_FALSE(parent_->client().TakeFd().valid());
+  RawClient child(server_->path());
+  EXPECT_TRUE(Claim(child, answer->payload)) << "as of a server that has never heard of it";
 }
 
 TEST_F(ForkTest, ExecKeepsWhatIsNotCloseOnExec) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocol/frame.h"
@@ -24,6 +25,8 @@ class RawClient {
  public:
   // Connects to the unix socket at `path` and reads the banner.
   explicit RawClient(const std::string& path);
+  // On a connection that needs no handshake any more.
+  explicit RawClient(UniqueFd fd) : fd_(std::move(fd)) {}
 
   const std::string& banner() const { return banner_; }
   bool connected() const { return fd_.valid(); }
