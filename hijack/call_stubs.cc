@@ -30,7 +30,6 @@ PIECE(rumphijack_gate_NoDup)
 PIECE(rumphijack_gate_Number)
 PIECE(rumphijack_gate_Plain)
 PIECE(rumphijack_gate_Reads)
-PIECE(rumphijack_gate_Sent)
 #undef PIECE
 [[gnu::visibility("hidden")]] extern const uint8_t rumphijack_enter[];
 }
@@ -57,7 +56,7 @@ struct StubCall {
 static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kUnknown) == 0 &&
                   static_cast<int>(FdKind::kHost) == 1 &&
                   static_cast<int>(FdKind::kConnected) == 2 &&
-                  offsetof(msghdr, msg_controllen) == 40 && MSG_OOB == 1 && F_DUPFD == 0 &&
+                  offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 &&
                   F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 && O_RDONLY == 0 &&
                   O_CLOEXEC == 0x80000,
               "gates.S knows them as well");

@@ -20,8 +20,16 @@ Outcome Install(long number, const Args& args, const sock_fprog* filter) {
   LearnOpenFds();
   const long r =
       RawSyscall(number, args.slot[0], args.slot[1], args.slot[2], args.slot[3], args.slot[4]);
+  if (r < 0) return Done(r);
   // The filter is only now known to be readable.
-  if (r >= 0 && (filter == nullptr || !FilterAllows(*filter, SYS_getsockname))) AskNoMore();
+  const auto allows = [filter](long call) {
+    return filter != nullptr && FilterAllows(*filter, call);
+  };
+  if (!allows(SYS_getsockname)) AskNoMore();
+  constexpr long kOfSends[] = {SYS_sendto, SYS_sendmsg, SYS_ppoll, SYS_getsockopt, SYS_getpid};
+  for (const long call : kOfSends) {
+    if (!allows(call)) SendNoMore();
+  }
   return Done(r);
 }
 

@@ -1,10 +1,14 @@
 #include <errno.h>
+#include <linux/time_types.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
 #include "hijack/calls.h"
+#include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
+#include "hijack/process_page.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
 
@@ -32,8 +36,50 @@ long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
                                        request_flags, ToSlot(msg->msg_name), name_len});
 }
 
-// Sends where the bytes are not the host's. kPass: they are.
+// Whether it is the other end that has ended the connection.
+bool HasPeerLeft(int fd) {
+  pollfd socket = {fd, 0, 0};
+  __kernel_timespec timeout = {};
+  RawSyscall(SYS_ppoll, &socket, 1, &timeout, nullptr, 0);
+  return (socket.revents & POLLHUP) != 0;
+}
+
+// The outcome of a first write that nobody will read: the error that came with the end, or success.
+long FirstLostWrite(int fd, const msghdr& msg) {
+  int error = 0;
+  socklen_t len = sizeof error;
+  RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &len);
+  // The next write fails as C says, and nothing more will come to be read.
+  if (OwnMemory()) fd_cache.Set(fd, FdKind::kReadShut);
+  if (error != 0) return -long{error};
+  size_t size = 0;
+  for (size_t i = 0; i < msg.msg_iovlen; ++i) size += msg.msg_iov[i].iov_len;
+  return static_cast<long>(size);
+}
+
+// Sends on a connected stream. TCP learns only by a write that the peer is gone, and so takes one
+// more, while C says EPIPE at once; a program may not be ready for that before it has read the end.
+Outcome SendOnStream(int fd, const msghdr& msg, int flags) {
+  msghdr bare = {};
+  bare.msg_iov = msg.msg_iov;
+  bare.msg_iovlen = msg.msg_iovlen;
+  const int quiet = flags | MSG_NOSIGNAL;
+  const long r = msg.msg_iovlen == 1 ? RawSyscall(SYS_sendto, fd, msg.msg_iov->iov_base,
+                                                  msg.msg_iov->iov_len, quiet, nullptr, 0)
+                                     : RawSyscall(SYS_sendmsg, fd, &bare, quiet);
+  // The number is the host's by now.
+  if (r == -ENOTSOCK) return kPass;
+  if (r == -EPIPE && HasPeerLeft(fd)) return Done(FirstLostWrite(fd, msg));
+  return Done(BrokenPipe(r, flags));
+}
+
+// Sends where the bytes are not the host's, or may be lost. kPass: they are the host's.
 Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
+  const bool moves_bytes =
+      msg->msg_name == nullptr && msg->msg_controllen == 0 && (flags & MSG_OOB) == 0;
+  if (moves_bytes && fd_cache.Get(fd) == FdKind::kConnected && MaySend()) {
+    return SendOnStream(fd, *msg, flags);
+  }
   if (!Identify(fd, hijacked)) return kPass;
   switch (hijacked->kind) {
     case FdKind::kDatagram:
@@ -49,8 +95,12 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
     default:
       break;
   }
-  // Only a server that expects it looks for urgent data.
-  if ((flags & MSG_OOB) != 0) hijacked->Request(kSysHostUrgent);
+  if ((flags & MSG_OOB) != 0) {
+    // Only a server that expects it looks for urgent data.
+    hijacked->Request(kSysHostUrgent);
+  } else if (hijacked->kind == FdKind::kConnected && MaySend()) {
+    return SendOnStream(fd, *msg, flags);
+  }
   return kPass;
 }
 

@@ -18,7 +18,6 @@
 #define HOST 1
 #define CONNECTED 2
 #define CONTROL_SIZE 40
-#define MSG_OOB 1
 #define F_DUPFD_CLOEXEC 1030
 #define SOCKET_REQUESTS 0x89
 #define O_CLOEXEC 0x80000
@@ -90,18 +89,6 @@ PIECE rumphijack_gate_Named
         test    %r8, %r8
         jne     ASK(rumphijack_gate_Named_end)
 rumphijack_gate_Named_end:
-
-PIECE rumphijack_gate_Sent
-        LOOK_UP rumphijack_gate_Sent_end
-        cmp     $HOST, %ecx
-        je      rumphijack_gate_Sent_end
-        cmp     $CONNECTED, %ecx
-        jne     ASK(rumphijack_gate_Sent_end)
-        test    $MSG_OOB, %r10d
-        jne     ASK(rumphijack_gate_Sent_end)
-        test    %r8, %r8
-        jne     ASK(rumphijack_gate_Sent_end)
-rumphijack_gate_Sent_end:
 
 PIECE rumphijack_gate_Plain
         test    %rsi, %rsi

@@ -32,6 +32,9 @@ void LearnOpenFds();
 // From AskNoMore on all that are not known count as the host's.
 bool MayAsk();
 void AskNoMore();
+// Whether bytes of a write may be sent by sendto(2) and sendmsg(2), which a sandbox can forbid.
+bool MaySend();
+void SendNoMore();
 
 // The state of a stream of kind kFresh.
 enum class StreamState { kUnconnected, kConnecting, kConnected };

@@ -3,8 +3,12 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 
+#include <functional>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -196,6 +200,51 @@ TEST(Pipe, SignalUnlessAskedNot) {
   EXPECT_EQ(signals, 1);
   EXPECT_THAT(write(client.get(), "x", 1), FailsWith(EPIPE));
   EXPECT_EQ(signals, 2);
+  signal(SIGPIPE, SIG_DFL);
+}
+
+// TCP learns only by a write that its peer has closed.
+TEST(Pipe, TakesOneMoreWrite) {
+  signal(SIGPIPE, SIG_IGN);
+  char data[] = "last";
+  iovec parts[] = {{data, 1}, {data + 1, 3}};
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  const std::function<ssize_t(int)> writes[] = {
+      [&](int fd) { return write(fd, data, 4); },
+      [&](int fd) { return writev(fd, parts, 2); },
+      [&](int fd) { return pwritev2(fd, parts, 2, -1, 0); },
+      [&](int fd) { return send(fd, data, 4, 0); },
+      [&](int fd) { return sendto(fd, data, 4, MSG_NOSIGNAL, nullptr, 0); },
+      [&](int fd) { return sendmsg(fd, &message, 0); },
+      [&](int fd) { return syscall(SYS_write, fd, data, 4); },
+  };
+  for (size_t i = 0; i < std::size(writes); ++i) {
+    auto [client, server] = TcpPair();
+    server.Close();
+    EXPECT_EQ(PollFor(client.get(), POLLIN, kPatience) & POLLIN, POLLIN);
+    EXPECT_EQ(writes[i](client.get()), 4) << i;
+    // Until the answer to that is here.
+    ssize_t r;
+    while ((r = writes[i](client.get())) == 4) {
+    }
+    EXPECT_THAT(r, FailsWith(EPIPE)) << i;
+    char byte;
+    EXPECT_EQ(read(client.get(), &byte, 1), 0) << i;
+  }
+  signal(SIGPIPE, SIG_DFL);
+}
+
+TEST(Pipe, ResetIsToldOfOnce) {
+  signal(SIGPIPE, SIG_IGN);
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "unread"));
+  EXPECT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  server.Close();
+  EXPECT_EQ(PollFor(client.get(), POLLIN, kPatience) & POLLIN, POLLIN);
+  EXPECT_THAT(write(client.get(), "x", 1), FailsWith(ECONNRESET));
+  EXPECT_THAT(write(client.get(), "x", 1), FailsWith(EPIPE));
   signal(SIGPIPE, SIG_DFL);
 }
 
