@@ -121,8 +121,11 @@ class Connection {
 
   // Shells and daemons give 0 to 2 a meaning of their own.
   static constexpr int kLowestFd = 3;
-  // An answer that takes longer, in microseconds, lets signals in.
+  // An answer that takes longer, in microseconds, lets signals in. On a futex a little longer: the
+  // kernel's own tick comes before that, so that it has no timer of its own to set and to take back
+  // for each wait, which costs more than all else of it.
   static constexpr long kShortWait = 1'000;
+  static constexpr long kShortSleep = 5'000;
   static constexpr size_t kReceiveBuffer = 8192;
   static constexpr size_t kMaxQueuedFds = 8;
   // Address space that ANONMMAP may take over the life of a connection.

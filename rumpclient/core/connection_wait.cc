@@ -97,7 +97,7 @@ void Connection::Sleep(Pending* pending, bool* patient) {
   } else if (*patient) {
     LetSignalsIn(pending);
   } else {
-    constexpr __kernel_timespec kTimeout = {0, kShortWait * 1000};
+    constexpr __kernel_timespec kTimeout = {0, kShortSleep * 1000};
     *patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
   }
   lock_.Lock();
