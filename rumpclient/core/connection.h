@@ -157,7 +157,7 @@ class Connection {
   // Whether the reader may be in the middle of a frame.
   bool InFrame() const;
   void ReadOnce(Pending* pending);
-  void Sleep(Pending* pending, bool* patient);
+  void Sleep(Pending* pending);
   void Interrupt(Pending* pending);
   void ReleaseRole(Pending* pending);
   void Unlink(Pending* pending);
@@ -176,14 +176,18 @@ class Connection {
   uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
-  // Sends the whole frame, or leaves it to a thread that is sending: other threads' frames come
-  // before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be used. EFAULT:
-  // there is memory that cannot be read, and the frame went without. While the socket is full, the
-  // signals that `interruption` lets in and that have no handler end or stop the program.
+  // Sends the whole frame, or leaves it to a thread that is sending or soon will: other threads'
+  // frames come before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be
+  // used. EFAULT: there is memory that cannot be read, and the frame went without. While the socket
+  // is full, the signals that `interruption` lets in and that have no handler end or stop the
+  // program.
   long Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd = -1);
-  // Send's parts, for who has the lock. False: the stream cannot be used.
+  // Sends what others have left for a thread that was expected.
+  void SendWhatIsLeft(const Interruption* interruption);
+  // Both's part for who has the lock, which it unlocks; `frame` may be nullptr.
+  long SendLocked(OutgoingFrame* frame, const Interruption* interruption, int send_fd);
   long SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption, int send_fd);
-  bool SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
+  void SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
   // Returns false, without the lock, if the deadline passes first.
   bool LockToSend(const Interruption* interruption);
   // After a send(2) that returned `sent`, and a wait if there was no room.
