@@ -291,7 +291,7 @@ void Session::HandleSyscall(const FrameHeader& header, std::span<const std::byte
   }
   const auto call = std::make_shared<SessionCall>(this, header, args, blocks, std::move(frame_fd_));
   process_->SystemCall(call);
-  call->DropBlocks();
+  call->OutliveFrame();
   frame_fd_ = call->TakeFd();
 }
 
