@@ -185,6 +185,7 @@ Connection::ReadResult Connection::ReadFrame() {
 }
 
 bool Connection::HasWholeFrame() const {
+  if (unread_size() == 0) return false;
   FrameHeader header;
   return DecodeHeader({unread(), unread_size()}, kMaxFrame, &header) == FrameError::kNone &&
          header.len <= unread_size();

@@ -87,7 +87,7 @@ constexpr HandlerEntry kHandlers[] = {
 
 // By the rows of the table of system calls; nullptr for one that has none.
 const std::vector<SyscallHandler>& HandlersByRow() {
-  static const auto& handlers = [] -> auto& {
+  static const auto& handlers = []() -> auto& {
     auto& by_row = *new std::vector<SyscallHandler>(AllSyscalls().size());
     for (const HandlerEntry& entry : kHandlers) {
       const SyscallSpec* const row = FindSyscall(entry.number);

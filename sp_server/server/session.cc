@@ -144,7 +144,7 @@ bool Session::ParseFrames(std::span<const std::byte> bytes, size_t* used) {
     frame_fd_ = TakeFrameFd();
     const bool goes_on = HandleFrame(header, frame.subspan(kHeaderSize));
     // It is for this frame alone: the next one must not be taken for its sender.
-    server_->loop()->closer().Close(std::move(frame_fd_));
+    if (frame_fd_.valid()) server_->loop()->closer().Close(std::move(frame_fd_));
     if (!goes_on) return false;
   }
   return true;
