@@ -56,6 +56,7 @@ struct StubCall {
 static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kUnknown) == 0 &&
                   static_cast<int>(FdKind::kHost) == 1 &&
                   static_cast<int>(FdKind::kConnected) == 2 &&
+                  static_cast<int>(FdKind::kWriteShut) == 3 &&
                   offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 &&
                   F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 && O_RDONLY == 0 &&
                   O_CLOEXEC == 0x80000,

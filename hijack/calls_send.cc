@@ -9,6 +9,7 @@
 #include "hijack/hijacked_fd.h"
 #include "hijack/message.h"
 #include "hijack/process_page.h"
+#include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
 
@@ -36,12 +37,13 @@ long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
                                        request_flags, ToSlot(msg->msg_name), name_len});
 }
 
-// Whether it is the other end that has ended the connection.
+// Whether the other end of a stream has ended the connection, rather than the server with all of
+// its own.
 bool HasPeerLeft(int fd) {
-  pollfd socket = {fd, 0, 0};
+  pollfd sockets[] = {{fd, 0, 0}, {session.own_fd(), 0, 0}};
   __kernel_timespec timeout = {};
-  RawSyscall(SYS_ppoll, &socket, 1, &timeout, nullptr, 0);
-  return (socket.revents & POLLHUP) != 0;
+  RawSyscall(SYS_ppoll, sockets, 2, &timeout, nullptr, 0);
+  return (sockets[0].revents & POLLHUP) != 0 && session.connected() && sockets[1].revents == 0;
 }
 
 // The outcome of a first write that nobody will read: the error that came with the end, or success.

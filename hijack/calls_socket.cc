@@ -237,10 +237,16 @@ Outcome CallShutdown(const Args& args) {
   if (hijacked.kind == FdKind::kFresh) Settle(&hijacked);
   // The server sees the end of a stream on its own end.
   if (IsConnected(hijacked.kind)) {
-    // The other program may go on writing, which a socketpair would not let it.
-    if (args.get<int>(1) != SHUT_RD || !IsDirect(hijacked)) return kPass;
-    Remember(hijacked.fd, FdKind::kReadShut);
-    return Done(0);
+    const int how = args.get<int>(1);
+    if (how == SHUT_RD) {
+      // The other program may go on writing, which a socketpair would not let it.
+      if (!IsDirect(hijacked)) return kPass;
+      SetKind(&hijacked, FdKind::kReadShut);
+      return Done(0);
+    }
+    const long r = RawSyscall(SYS_shutdown, hijacked.fd, how);
+    if (r == 0 && hijacked.kind != FdKind::kReadShut) SetKind(&hijacked, FdKind::kWriteShut);
+    return Done(r);
   }
   return Done(hijacked.Request(SYS_shutdown, {args.slot[1]}));
 }

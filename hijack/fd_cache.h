@@ -12,6 +12,7 @@ enum class FdKind : uint8_t {
   kUnknown,
   kHost,       // not ours
   kConnected,  // ours: a connected stream, whose bytes are the host's business
+  kWriteShut,  // ours: the same, which the program itself has shut down for writing
   kFresh,      // ours: a stream that is neither connected nor listening, as far as we know
   kListener,   // ours: a stream that listens
   kDatagram,   // ours: a datagram or raw socket
@@ -21,12 +22,13 @@ enum class FdKind : uint8_t {
 
 // Whether a descriptor of ours is a connected stream.
 constexpr bool IsConnected(FdKind kind) {
-  return kind == FdKind::kConnected || kind == FdKind::kReadShut || kind == FdKind::kUntold;
+  return kind == FdKind::kConnected || kind == FdKind::kWriteShut || kind == FdKind::kReadShut ||
+         kind == FdKind::kUntold;
 }
 
-// One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost and
-// kConnected are ever trusted as they stand, and only for moving bytes: whoever acts on another
-// kind asks the descriptor first. Numbers that may have changed their meaning are forgotten, never
+// One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost,
+// kConnected and kWriteShut are ever trusted as they stand, and only for moving bytes: whoever acts
+// on another kind asks the descriptor first. Numbers that may have changed their meaning are forgotten, never
 // guessed at. The host's are closed without a word to us: whatever gives the number to a descriptor
 // of ours after that says so here.
 //
@@ -42,10 +44,11 @@ class FdCache {
 
   FdKind Get(int fd) const { return KindOf(Load(fd)); }
   bool IsHost(int fd) const { return Get(fd) == FdKind::kHost; }
-  // Whether reading and writing without addresses is the host's business.
+  // Whether reading without addresses is the host's business.
   bool BytesPass(int fd) const {
     const auto kind = static_cast<unsigned>(Get(fd));
-    return kind - static_cast<unsigned>(FdKind::kHost) <= 1;
+    constexpr auto kFirst = static_cast<unsigned>(FdKind::kHost);
+    return kind - kFirst <= static_cast<unsigned>(FdKind::kWriteShut) - kFirst;
   }
 
   // A stamp of `fd` for Learn, to be taken before looking at the descriptor.
@@ -61,8 +64,8 @@ class FdCache {
   int highest() const { return known_end_.load(std::memory_order_relaxed) - 1; }
 
  private:
-  static constexpr uint8_t kKindMask = 7;
-  static constexpr uint8_t kOneLife = 8;
+  static constexpr uint8_t kKindMask = 15;
+  static constexpr uint8_t kOneLife = 16;
 
   static FdKind KindOf(uint8_t state) { return static_cast<FdKind>(state & kKindMask); }
   static bool InRange(int fd) { return static_cast<unsigned>(fd) < unsigned{kSlots}; }

@@ -14,9 +14,9 @@
 
 // fd_cache.h, and of <sys/socket.h> and <fcntl.h>; call_stubs.cc compares them.
 #define SLOTS 65536
-#define KIND_MASK 7
+#define KIND_MASK 15
 #define HOST 1
-#define CONNECTED 2
+#define WRITE_SHUT 3
 #define CONTROL_SIZE 40
 #define F_DUPFD_CLOEXEC 1030
 #define SOCKET_REQUESTS 0x89
@@ -76,7 +76,7 @@ rumphijack_gate_Close_end:
 PIECE rumphijack_gate_Bytes
         LOOK_UP rumphijack_gate_Bytes_end
         dec     %ecx
-        cmp     $(CONNECTED - HOST), %ecx
+        cmp     $(WRITE_SHUT - HOST), %ecx
         ja      ASK(rumphijack_gate_Bytes_end)
 rumphijack_gate_Bytes_end:
 
@@ -84,8 +84,9 @@ PIECE rumphijack_gate_Named
         LOOK_UP rumphijack_gate_Named_end
         cmp     $HOST, %ecx
         je      rumphijack_gate_Named_end
-        cmp     $CONNECTED, %ecx
-        jne     ASK(rumphijack_gate_Named_end)
+        dec     %ecx
+        cmp     $(WRITE_SHUT - HOST), %ecx
+        ja      ASK(rumphijack_gate_Named_end)
         test    %r8, %r8
         jne     ASK(rumphijack_gate_Named_end)
 rumphijack_gate_Named_end:

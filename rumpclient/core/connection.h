@@ -128,8 +128,11 @@ class Connection {
 
   // Shells and daemons give 0 to 2 a meaning of their own.
   static constexpr int kLowestFd = 3;
-  // An answer that takes longer, in microseconds, lets signals in.
+  // An answer that takes longer, in microseconds, lets signals in. On a futex a little longer: the
+  // kernel's own tick comes before that, so that it has no timer of its own to set and to take back
+  // for each wait, which costs more than all else of it.
   static constexpr long kShortWait = 1'000;
+  static constexpr long kShortSleep = 5'000;
   static constexpr size_t kReceiveBuffer = 8192;
   static constexpr size_t kMaxQueuedFds = 8;
   // Address space that ANONMMAP may take over the life of a connection.
@@ -161,7 +164,7 @@ class Connection {
   // Whether the reader may be in the middle of a frame.
   bool InFrame() const;
   void ReadOnce(Pending* pending);
-  void Sleep(Pending* pending, bool* patient);
+  void Sleep(Pending* pending);
   void Interrupt(Pending* pending);
   void ReleaseRole(Pending* pending);
   void Unlink(Pending* pending);
@@ -180,14 +183,18 @@ class Connection {
   uint64_t StringSize(const CopyPayload& range);
   void EndServing(Pending* pending);
 
-  // Sends the whole frame, or leaves it to a thread that is sending: other threads' frames come
-  // before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be used. EFAULT:
-  // there is memory that cannot be read, and the frame went without. While the socket is full, the
-  // signals that `interruption` lets in and that have no handler end or stop the program.
+  // Sends the whole frame, or leaves it to a thread that is sending or soon will: other threads'
+  // frames come before or behind it. 0 or -errno; after any error but EFAULT the stream cannot be
+  // used. EFAULT: there is memory that cannot be read, and the frame went without. While the socket
+  // is full, the signals that `interruption` lets in and that have no handler end or stop the
+  // program.
   long Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd = -1);
-  // Send's parts, for who has the lock. False: the stream cannot be used.
+  // Sends what others have left for a thread that was expected.
+  void SendWhatIsLeft(const Interruption* interruption);
+  // Both's part for who has the lock, which it unlocks; `frame` may be nullptr.
+  long SendLocked(OutgoingFrame* frame, const Interruption* interruption, int send_fd);
   long SendFrame(int fd, OutgoingFrame* frame, const Interruption* interruption, int send_fd);
-  bool SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
+  void SendLeft(int fd, std::span<const std::byte> bytes, const Interruption* interruption);
   // Returns false, without the lock, if the deadline passes first.
   bool LockToSend(const Interruption* interruption);
   // After a send(2) that returned `sent`, and a wait if there was no room.

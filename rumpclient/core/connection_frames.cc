@@ -92,23 +92,31 @@ bool Connection::LockToSend(const Interruption* interruption) {
 }
 
 long Connection::Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd) {
+  const bool may_leave = send_fd < 0 && frame->is_own();
+  // To threads that are expected only where somebody loses patience with them.
+  const bool patient = interruption != nullptr && interruption->deadline.is_never();
+  if (may_leave && patient && send_lock_.expects() && send_lock_.Leave(frame->own())) return 0;
   if (!send_lock_.TryLock()) {
-    if (send_fd < 0 && frame->is_own() && send_lock_.Leave(frame->own())) return 0;
+    if (may_leave && send_lock_.Leave(frame->own())) return 0;
     if (!LockToSend(interruption)) return -ETIMEDOUT;
   }
+  return SendLocked(frame, interruption, send_fd);
+}
+
+void Connection::SendWhatIsLeft(const Interruption* interruption) {
+  if (LockToSend(interruption)) (void)SendLocked(nullptr, interruption, -1);
+}
+
+long Connection::SendLocked(OutgoingFrame* frame, const Interruption* interruption, int send_fd) {
+  auto left = send_lock_.Open();
   const int fd = this->fd();
-  if (fd < 0) {
-    send_lock_.Unlock();
-    return -ENOTCONN;
-  }
-  send_lock_.Open();
-  const long result = SendFrame(fd, frame, interruption, send_fd);
+  long result = fd < 0 ? -ENOTCONN : 0;
+  if (!left.empty()) SendLeft(fd, left, interruption);
+  if (result == 0 && frame != nullptr) result = SendFrame(fd, frame, interruption, send_fd);
   for (int rounds = 0;; ++rounds) {
-    const auto left = send_lock_.Finish(/*last=*/rounds == kMostRounds);
+    left = send_lock_.Finish(/*last=*/rounds == kMostRounds);
     if (left.empty()) return result;
-    if (SendLeft(fd, left, interruption)) continue;
-    // Nobody gets an answer any more.
-    RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+    SendLeft(fd, left, interruption);
   }
 }
 
@@ -129,14 +137,17 @@ long Connection::SendFrame(int fd, OutgoingFrame* frame, const Interruption* int
   return fault ? -EFAULT : 0;
 }
 
-bool Connection::SendLeft(int fd, std::span<const std::byte> bytes,
+void Connection::SendLeft(int fd, std::span<const std::byte> bytes,
                           const Interruption* interruption) {
-  while (!bytes.empty()) {
+  while (fd >= 0 && !bytes.empty()) {
     const long n = RawSyscall(SYS_sendto, fd, bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0);
-    if (!MaySendOn(n, interruption)) return false;
+    if (!MaySendOn(n, interruption)) {
+      // Nobody gets an answer any more.
+      RawSyscall(SYS_shutdown, fd, SHUT_RDWR);
+      return;
+    }
     if (n > 0) bytes = bytes.subspan(static_cast<size_t>(n));
   }
-  return true;
 }
 
 bool Connection::MaySendOn(long sent, const Interruption* interruption) const {
@@ -174,6 +185,7 @@ Connection::ReadResult Connection::ReadFrame() {
 }
 
 bool Connection::HasWholeFrame() const {
+  if (unread_size() == 0) return false;
   FrameHeader header;
   return DecodeHeader({unread(), unread_size()}, kMaxFrame, &header) == FrameError::kNone &&
          header.len <= unread_size();

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "rumpclient/core/connection.h"
 #include "rumpclient/core/pending.h"
 #include "rumpclient/core/raw_syscall.h"
@@ -40,7 +42,6 @@ long Connection::Transact(Pending* pending, OutgoingFrame* request, int send_fd)
 }
 
 void Connection::Await(Pending* pending) {
-  bool patient = false;
   FutexLockGuard guard(&lock_);
   while (!pending->done) {
     if (pending->wait_result == -EINTR) {
@@ -52,7 +53,7 @@ void Connection::Await(Pending* pending) {
     } else if (MayRead(*pending)) {
       ReadOnce(pending);
     } else {
-      Sleep(pending, &patient);
+      Sleep(pending);
     }
   }
   ReleaseRole(pending);
@@ -76,7 +77,10 @@ void Connection::ReadOnce(Pending* pending) {
   while (read == ReadResult::kFrame && HasWholeFrame()) read = ReadFrame();
   if (read == ReadResult::kLost) Lose();
   // A wait with a timeout would not be restarted.
-  if (read == ReadResult::kNothing) SetTimeout(false);
+  if (read == ReadResult::kNothing) {
+    SetTimeout(false);
+    if (send_lock_.ExpectNobody()) SendWhatIsLeft(pending->interruption);
+  }
   lock_.Lock();
   if (read != ReadResult::kNothing || pending->done) return;
   pending->PrepareWait(fd());
@@ -87,21 +91,28 @@ void Connection::ReadOnce(Pending* pending) {
   pending->watching = false;
 }
 
-void Connection::Sleep(Pending* pending, bool* patient) {
+void Connection::Sleep(Pending* pending) {
   pending->PrepareWait(fd());
   pending->asleep = true;
   pending->wake.store(0, std::memory_order_relaxed);
   lock_.Unlock();
+  bool sends = false;
   if (pending->interruption == nullptr) {
     FutexWait(&pending->wake, 0);
-  } else if (*patient) {
+  } else if (pending->patient) {
     LetSignalsIn(pending);
   } else {
-    constexpr __kernel_timespec kTimeout = {0, kShortWait * 1000};
-    *patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
+    constexpr __kernel_timespec kTimeout = {0, kShortSleep * 1000};
+    pending->patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
+    if (pending->patient) sends = send_lock_.ExpectNobody();
   }
   lock_.Lock();
   pending->asleep = false;
+  if (std::exchange(pending->expected, false)) sends = send_lock_.Arrive() || sends;
+  if (!sends) return;
+  lock_.Unlock();
+  SendWhatIsLeft(pending->interruption);
+  lock_.Lock();
 }
 
 void Connection::LetSignalsIn(Pending* pending) {
@@ -230,6 +241,11 @@ void Connection::Complete(Pending* pending, long result) {
     if (pending->watching) pending->Spoil();
     pending->wake.store(1, std::memory_order_relaxed);
     asleep = pending->asleep;
+    // With signals let in a handler may keep it from coming.
+    if (asleep && !pending->patient) {
+      pending->expected = true;
+      send_lock_.Expect();
+    }
     if (queued_fds_ > 0) KeepFds(CountWantedFds());
   }
   // The owner needs the lock, too. It may have returned: then nobody sleeps at that address, or

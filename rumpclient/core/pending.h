@@ -46,6 +46,8 @@ struct Connection::Pending {
   long result = 0;
   bool done = false;
   bool asleep = false;    // on `wake`
+  bool patient = false;   // has waited for so long that it sleeps with signals let in
+  bool expected = false;  // by send_lock_, since it was woken
   bool watching = false;  // waits for a frame with signals let in
   std::atomic<uint32_t> wake{0};
   Pending* next = nullptr;

@@ -33,7 +33,7 @@ constexpr size_t kMaxInterfaceList = 64 * 1024;
 // F_SETFL changes these and ignores the rest.
 constexpr int kSettableFlags = O_NONBLOCK | O_APPEND | O_ASYNC;
 
-SyscallTask ReadFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
+SyscallTask ReadFile(CallContext& context, FileArg arg, ClientBuffers buffers) {
   if (arg.file->AsSocket() != nullptr) {
     co_return co_await ReceiveData(context, arg, std::move(buffers), 0, nullptr);
   }
@@ -61,7 +61,7 @@ Task<Errno> CopyInChunk(CallContext& context, const FileArg& arg, const ClientBu
   co_return co_await buffers.Peek(context, chunk->bytes());
 }
 
-SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers buffers) {
+SyscallTask WriteFile(CallContext& context, FileArg arg, ClientBuffers buffers) {
   if (arg.file->AsSocket() != nullptr) {
     co_return co_await SendData(context, arg, std::move(buffers), nullptr, 0);
   }
@@ -99,9 +99,19 @@ SyscallTask WriteFile(CallContext& context, const FileArg& arg, ClientBuffers bu
   co_return buffers.passed();
 }
 
+using MoveFile = SyscallTask (*)(CallContext& context, FileArg arg, ClientBuffers buffers);
+
+SyscallTask Fail(Errno error) { co_return error; }
+
+// read(2) or write(2). No coroutine of its own, as there is one of these for every few bytes.
+SyscallTask MoveBuffer(CallContext& context, MoveFile move) {
+  Result<FileArg> arg = GetFile(context, context.arg(0));
+  if (!arg.ok()) return Fail(arg.error());
+  return move(context, *std::move(arg), ClientBuffers(context.arg(1), context.arg(2)));
+}
+
 // readv(2) or writev(2), of which `move` is what read(2) or write(2) do.
-SyscallTask MoveVectors(CallContext& context,
-                        SyscallTask (*move)(CallContext&, const FileArg&, ClientBuffers)) {
+SyscallTask MoveVectors(CallContext& context, MoveFile move) {
   Result<FileArg> arg = GetFile(context, context.arg(0));
   if (!arg.ok()) co_return arg.error();
   Result<ClientBuffers> buffers =
@@ -109,7 +119,7 @@ SyscallTask MoveVectors(CallContext& context,
   if (!buffers.ok()) co_return buffers.error();
   // Vectors without bytes are no datagram either, unlike for sendmsg(2) and recvmsg(2).
   if (buffers->left() == 0) co_return uint64_t{0};
-  co_return co_await move(context, *arg, *std::move(buffers));
+  co_return co_await move(context, *std::move(arg), *std::move(buffers));
 }
 
 Result<uint64_t> Duplicate(CallContext& context, int fd, int min, bool close_on_exec) {
@@ -160,17 +170,9 @@ SyscallTask ListInterfaces(CallContext& context, const FileArg& arg) {
 
 }  // namespace
 
-SyscallTask SysRead(CallContext& context) {
-  Result<FileArg> arg = GetFile(context, context.arg(0));
-  if (!arg.ok()) co_return arg.error();
-  co_return co_await ReadFile(context, *arg, ClientBuffers(context.arg(1), context.arg(2)));
-}
+SyscallTask SysRead(CallContext& context) { return MoveBuffer(context, ReadFile); }
 
-SyscallTask SysWrite(CallContext& context) {
-  Result<FileArg> arg = GetFile(context, context.arg(0));
-  if (!arg.ok()) co_return arg.error();
-  co_return co_await WriteFile(context, *arg, ClientBuffers(context.arg(1), context.arg(2)));
-}
+SyscallTask SysWrite(CallContext& context) { return MoveBuffer(context, WriteFile); }
 
 SyscallTask SysReadv(CallContext& context) { return MoveVectors(context, ReadFile); }
 

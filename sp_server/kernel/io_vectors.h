@@ -8,8 +8,8 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "sp_server/kernel/call_memory.h"
 #include "sp_server/kernel/syscalls.h"
 
@@ -47,7 +47,7 @@ class ClientBuffers {
 
  private:
   std::optional<CallMemory> memory_;  // for buffers_, if they were copied in
-  std::vector<ClientBuffer> buffers_;
+  absl::InlinedVector<ClientBuffer, 1> buffers_;
   size_t index_ = 0;     // of the buffer that is next
   uint64_t offset_ = 0;  // into it
   uint64_t passed_ = 0;

@@ -66,9 +66,9 @@ class BuiltinKernel::Handle final : public KernelProcess {
     }
     Call& original = *call;
     if (kernel_->tracer_ != nullptr) call = kernel_->tracer_->Trace(process_->pid, std::move(call));
-    auto context = std::make_shared<CallContext>(kernel_, process_, std::move(call));
-    original.set_kernel_note(context.get());
-    StartSyscall(std::move(context));
+    auto running = std::make_unique<RunningCall>(kernel_, process_, std::move(call));
+    original.set_kernel_note(static_cast<CallContext*>(running.get()));
+    RunningCall::Start(std::move(running));
   }
 
   void Interrupt(Call& call) override {
@@ -77,7 +77,10 @@ class BuiltinKernel::Handle final : public KernelProcess {
 
  private:
   void InterruptAll() {
-    for (CallContext* context : process_->calls) context->Interrupt();
+    // No call ends by this before the loop goes on.
+    for (CallContext* call = process_->calls.first(); call != nullptr; call = call->next()) {
+      call->Interrupt();
+    }
   }
 
   BuiltinKernel* const kernel_;
@@ -148,8 +151,9 @@ Errno BuiltinKernel::Signal(Pid pid, int signo) {
     return kOk;
   }
   // Clients raise signals when a call returns: one that waits has to.
-  auto waiting = std::ranges::find_if(process.calls, &CallContext::waiting);
-  CallContext* call = waiting != process.calls.end() ? *waiting : *process.calls.begin();
+  CallContext* call = process.calls.first();
+  while (call != nullptr && !call->waiting()) call = call->next();
+  if (call == nullptr) call = process.calls.first();
   call->call().Raise(signo);
   if (call->waiting()) call->Interrupt();
   return kOk;

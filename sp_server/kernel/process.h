@@ -8,7 +8,6 @@
 
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -27,6 +26,19 @@ class CallContext;
 
 using Pid = int;
 inline constexpr Pid kInitPid = 1;
+
+// The calls in flight of one process, newest first. An intrusive list: most calls are in it for a
+// moment only.
+class CallList {
+ public:
+  bool empty() const { return first_ == nullptr; }
+  CallContext* first() const { return first_; }
+  void Add(CallContext* call);
+  void Remove(CallContext* call);
+
+ private:
+  CallContext* first_ = nullptr;
+};
 
 // Shared by its client's session and by the calls in flight, which outlive the session by the
 // moment that they need to end.
@@ -62,7 +74,7 @@ struct Process {
   const ClientInfo* client = nullptr;
   // Signals that came while no call was in flight, bit n-1 for signal n: the next call brings them.
   uint64_t pending_signals = 0;
-  std::set<CallContext*> calls;
+  CallList calls;
   // Waits for the last call in flight to end; see KernelProcess::Exec.
   std::function<void()> on_drained;
 };
@@ -88,12 +100,12 @@ class CallContext {
  public:
   CallContext(BuiltinKernel* kernel, std::shared_ptr<Process> process, std::shared_ptr<Call> call)
       : kernel_(kernel), process_(std::move(process)), call_(std::move(call)) {
-    process_->calls.insert(this);
+    process_->calls.Add(this);
   }
   CallContext(const CallContext&) = delete;
   CallContext& operator=(const CallContext&) = delete;
   ~CallContext() {
-    process_->calls.erase(this);
+    process_->calls.Remove(this);
     if (process_->calls.empty() && process_->on_drained) {
       std::exchange(process_->on_drained, nullptr)();
     }
@@ -117,13 +129,31 @@ class CallContext {
   void set_waiting(Interruptible* waiting) { waiting_ = waiting; }
   bool waiting() const { return waiting_ != nullptr; }
 
+  // The next one of its process.
+  CallContext* next() const { return next_; }
+
  private:
+  friend class CallList;
+
   BuiltinKernel* const kernel_;
   const std::shared_ptr<Process> process_;
   const std::shared_ptr<Call> call_;
   bool interrupted_ = false;
   Interruptible* waiting_ = nullptr;
+  CallContext* previous_ = nullptr;
+  CallContext* next_ = nullptr;
 };
+
+inline void CallList::Add(CallContext* call) {
+  call->next_ = first_;
+  if (first_ != nullptr) first_->previous_ = call;
+  first_ = call;
+}
+
+inline void CallList::Remove(CallContext* call) {
+  (call->previous_ != nullptr ? call->previous_->next_ : first_) = call->next_;
+  if (call->next_ != nullptr) call->next_->previous_ = call->previous_;
+}
 
 }  // namespace rump
 

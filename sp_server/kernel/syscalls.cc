@@ -4,8 +4,8 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "protocol/frame.h"
 #include "protocol/syscalls.h"
@@ -16,97 +16,115 @@
 namespace rump {
 namespace {
 
-const std::unordered_map<uint32_t, SyscallHandler>& Handlers() {
-  static const auto& handlers = *new std::unordered_map<uint32_t, SyscallHandler>{
-      {SYS_read, SysRead},
-      {SYS_write, SysWrite},
-      {SYS_close, SysClose},
-      {SYS_ioctl, SysIoctl},
-      {SYS_readv, SysReadv},
-      {SYS_writev, SysWritev},
-      {SYS_pipe, SysPipe},
-      {SYS_poll, SysPoll},
-      {SYS_pread64, SysPositioned},
-      {SYS_pwrite64, SysPositioned},
-      {SYS_select, SysSelect},
-      {SYS_dup, SysDup},
-      {SYS_nanosleep, SysNanosleep},
-      {SYS_socketpair, SysSocketpair},
-      {SYS_kill, SysKill},
-      {SYS_uname, SysUname},
-      {SYS_sethostname, SysSethostname},
-      {SYS_epoll_create, SysEpollCreate},
-      {SYS_clock_nanosleep, SysClockNanosleep},
-      {SYS_epoll_wait, SysEpollWait},
-      {SYS_epoll_ctl, SysEpollCtl},
-      {SYS_pselect6, SysPselect6},
-      {SYS_ppoll, SysPpoll},
-      {SYS_epoll_pwait, SysEpollPwait},
-      {SYS_epoll_create1, SysEpollCreate1},
-      {SYS_preadv, SysPositioned},
-      {SYS_pwritev, SysPositioned},
-      {SYS_recvmmsg, SysRecvmmsg},
-      {SYS_sendmmsg, SysSendmmsg},
-      {SYS_dup2, SysDup2},
-      {SYS_getpid, SysGetpid},
-      {SYS_socket, SysSocket},
-      {SYS_connect, SysConnect},
-      {SYS_accept, SysAccept},
-      {SYS_sendto, SysSendto},
-      {SYS_recvfrom, SysRecvfrom},
-      {SYS_sendmsg, SysSendmsg},
-      {SYS_recvmsg, SysRecvmsg},
-      {SYS_shutdown, SysShutdown},
-      {SYS_bind, SysBind},
-      {SYS_listen, SysListen},
-      {SYS_getsockname, SysGetsockname},
-      {SYS_getpeername, SysGetpeername},
-      {SYS_setsockopt, SysSetsockopt},
-      {SYS_getsockopt, SysGetsockopt},
-      {SYS_fcntl, SysFcntl},
-      {SYS_getppid, SysGetppid},
-      {SYS_accept4, SysAccept4},
-      {SYS_dup3, SysDup3},
-      {SYS_pipe2, SysPipe2},
-      {kSysHostSocket, SysHostSocket},
-      {kSysHostConnect, SysHostConnect},
-      {kSysHostConnectAbandon, SysHostConnectAbandon},
-      {kSysHostRelease, SysHostRelease},
-      {kSysHostProve, SysHostProve},
-      {kSysHostUrgent, SysHostUrgent},
-      {kSysHostPool, SysHostPool},
-      {kSysQuery, SysQuery},
-      {kSysHalt, SysHalt},
-      {kSysTrace, SysTrace},
-      {kSysHostSendBuffer, SysHostSendBuffer},
-      {kSysHostConnectFill, SysHostConnectFill},
-  };
+struct HandlerEntry {
+  uint32_t number;
+  SyscallHandler handler;
+};
+
+constexpr HandlerEntry kHandlers[] = {
+    {SYS_read, SysRead},
+    {SYS_write, SysWrite},
+    {SYS_close, SysClose},
+    {SYS_ioctl, SysIoctl},
+    {SYS_readv, SysReadv},
+    {SYS_writev, SysWritev},
+    {SYS_pipe, SysPipe},
+    {SYS_poll, SysPoll},
+    {SYS_pread64, SysPositioned},
+    {SYS_pwrite64, SysPositioned},
+    {SYS_select, SysSelect},
+    {SYS_dup, SysDup},
+    {SYS_nanosleep, SysNanosleep},
+    {SYS_socketpair, SysSocketpair},
+    {SYS_kill, SysKill},
+    {SYS_uname, SysUname},
+    {SYS_sethostname, SysSethostname},
+    {SYS_epoll_create, SysEpollCreate},
+    {SYS_clock_nanosleep, SysClockNanosleep},
+    {SYS_epoll_wait, SysEpollWait},
+    {SYS_epoll_ctl, SysEpollCtl},
+    {SYS_pselect6, SysPselect6},
+    {SYS_ppoll, SysPpoll},
+    {SYS_epoll_pwait, SysEpollPwait},
+    {SYS_epoll_create1, SysEpollCreate1},
+    {SYS_preadv, SysPositioned},
+    {SYS_pwritev, SysPositioned},
+    {SYS_recvmmsg, SysRecvmmsg},
+    {SYS_sendmmsg, SysSendmmsg},
+    {SYS_dup2, SysDup2},
+    {SYS_getpid, SysGetpid},
+    {SYS_socket, SysSocket},
+    {SYS_connect, SysConnect},
+    {SYS_accept, SysAccept},
+    {SYS_sendto, SysSendto},
+    {SYS_recvfrom, SysRecvfrom},
+    {SYS_sendmsg, SysSendmsg},
+    {SYS_recvmsg, SysRecvmsg},
+    {SYS_shutdown, SysShutdown},
+    {SYS_bind, SysBind},
+    {SYS_listen, SysListen},
+    {SYS_getsockname, SysGetsockname},
+    {SYS_getpeername, SysGetpeername},
+    {SYS_setsockopt, SysSetsockopt},
+    {SYS_getsockopt, SysGetsockopt},
+    {SYS_fcntl, SysFcntl},
+    {SYS_getppid, SysGetppid},
+    {SYS_accept4, SysAccept4},
+    {SYS_dup3, SysDup3},
+    {SYS_pipe2, SysPipe2},
+    {kSysHostSocket, SysHostSocket},
+    {kSysHostConnect, SysHostConnect},
+    {kSysHostConnectAbandon, SysHostConnectAbandon},
+    {kSysHostRelease, SysHostRelease},
+    {kSysHostProve, SysHostProve},
+    {kSysHostUrgent, SysHostUrgent},
+    {kSysHostPool, SysHostPool},
+    {kSysQuery, SysQuery},
+    {kSysHalt, SysHalt},
+    {kSysTrace, SysTrace},
+    {kSysHostSendBuffer, SysHostSendBuffer},
+    {kSysHostConnectFill, SysHostConnectFill},
+};
+
+// By the rows of the table of system calls; nullptr for one that has none.
+const std::vector<SyscallHandler>& HandlersByRow() {
+  static const auto& handlers = []() -> auto& {
+    auto& by_row = *new std::vector<SyscallHandler>(AllSyscalls().size());
+    for (const HandlerEntry& entry : kHandlers) {
+      const SyscallSpec* const row = FindSyscall(entry.number);
+      if (row != nullptr) by_row[row - AllSyscalls().data()] = entry.handler;
+    }
+    return by_row;
+  }
+  ();
   return handlers;
+}
+
+SyscallHandler HandlerOf(const SyscallSpec* row) {
+  return row == nullptr ? nullptr : HandlersByRow()[row - AllSyscalls().data()];
 }
 
 }  // namespace
 
-SyscallHandler FindHandler(uint32_t number) {
-  auto it = Handlers().find(number);
-  return it == Handlers().end() ? nullptr : it->second;
+SyscallHandler FindHandler(uint32_t number) { return HandlerOf(FindSyscall(number)); }
+
+void RunningCall::Start(std::unique_ptr<RunningCall> call) {
+  BuiltinKernel& kernel = call->kernel();
+  const uint32_t number = call->call().number();
+  const SyscallSpec* const spec = kernel.Offers(number) ? FindSyscall(number) : nullptr;
+  const SyscallHandler handler = HandlerOf(spec);
+  RunningCall* const running = call.release();
+  running->count_ = &kernel.CountOf(spec);
+  ++running->count_->calls;
+  if (handler == nullptr) return running->OnDone(Errno(ENOSYS));
+  if (running->call().nargs() < spec->nargs) return running->OnDone(Errno(EINVAL));
+  handler(*running).Start(running);
 }
 
-void StartSyscall(std::shared_ptr<CallContext> context) {
-  const uint32_t number = context->call().number();
-  const SyscallSpec* spec = context->kernel().Offers(number) ? FindSyscall(number) : nullptr;
-  const SyscallHandler handler = FindHandler(number);
-  CallCount& count = context->kernel().CountOf(spec);
-  ++count.calls;
-  if (spec == nullptr || handler == nullptr || context->call().nargs() < spec->nargs) {
-    ++count.failed;
-    const bool known = spec != nullptr && handler != nullptr;
-    return context->call().Complete(Errno(known ? EINVAL : ENOSYS), 0, 0);
-  }
-  CallContext& running = *context;
-  handler(running).Start([context = std::move(context), &count](const Result<uint64_t>& result) {
-    if (!result.ok()) ++count.failed;
-    context->call().Complete(result.error(), result.ok() ? *result : 0, 0);
-  });
+void RunningCall::OnDone(Result<uint64_t> result) {
+  const std::unique_ptr<RunningCall> ends(this);
+  if (!result.ok()) ++count_->failed;
+  call().Complete(result.error(), result.ok() ? *result : 0, 0);
 }
 
 Result<std::shared_ptr<HostSocket>> GetObject(CallContext& context, uint64_t id) {

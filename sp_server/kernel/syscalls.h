@@ -11,17 +11,30 @@
 #include "protocol/errno.h"
 #include "sp_server/kernel/host_socket.h"
 #include "sp_server/kernel/process.h"
+#include "sp_server/kernel/reports.h"
 #include "sp_server/kernel/task.h"
 #include "sp_server/kernel/waits.h"
 
 namespace rump {
 
-// Runs the call and completes it, now or when what it waits for has happened.
-void StartSyscall(std::shared_ptr<CallContext> context);
-
 // A handler returns the call's first result, or its errno.
 using SyscallTask = Task<Result<uint64_t>>;
 using SyscallHandler = SyscallTask (*)(CallContext& context);
+
+// The context of a call that its handler runs in.
+class RunningCall final : public CallContext, private TaskSink<Result<uint64_t>> {
+ public:
+  using CallContext::CallContext;
+
+  // Runs the call and completes it, now or when what it waits for has happened. Then its context is
+  // gone.
+  static void Start(std::unique_ptr<RunningCall> call);
+
+ private:
+  void OnDone(Result<uint64_t> result) override;
+
+  CallCount* count_ = nullptr;
+};
 
 // The handler of `number`, nullptr if the kernel has none. Each row of protocol/syscalls.h has one.
 SyscallHandler FindHandler(uint32_t number);

@@ -6,11 +6,20 @@
 
 #include <coroutine>
 #include <exception>
-#include <functional>
 #include <optional>
 #include <utility>
 
 namespace rump {
+
+// Gets the result of a task that runs by itself.
+template <typename T>
+class TaskSink {
+ public:
+  virtual void OnDone(T result) = 0;
+
+ protected:
+  ~TaskSink() = default;
+};
 
 template <typename T>
 class [[nodiscard]] Task {
@@ -24,11 +33,11 @@ class [[nodiscard]] Task {
       promise_type& promise = handle.promise();
       if (promise.continuation) return promise.continuation;
       // A detached task: nobody owns the frame but itself.
-      if (promise.on_done) {
-        auto on_done = std::move(promise.on_done);
+      if (promise.sink != nullptr) {
+        TaskSink<T>* const sink = promise.sink;
         T value = std::move(*promise.value);
         handle.destroy();
-        on_done(std::move(value));
+        sink->OnDone(std::move(value));
       }
       return std::noop_coroutine();
     }
@@ -44,7 +53,7 @@ class [[nodiscard]] Task {
     void unhandled_exception() noexcept { std::terminate(); }
 
     std::coroutine_handle<> continuation;
-    std::function<void(T)> on_done;
+    TaskSink<T>* sink = nullptr;
     std::optional<T> value;
   };
 
@@ -61,11 +70,11 @@ class [[nodiscard]] Task {
   }
   T await_resume() { return std::move(*handle_.promise().value); }
 
-  // Runs the task by itself, up to its first suspension now; `on_done` gets the result, when the
+  // Runs the task by itself, up to its first suspension now; `sink` gets the result, when the
   // task's frame is gone.
-  void Start(std::function<void(T)> on_done) && {
+  void Start(TaskSink<T>* sink) && {
     Handle handle = std::exchange(handle_, nullptr);
-    handle.promise().on_done = std::move(on_done);
+    handle.promise().sink = sink;
     handle.resume();
   }
 

@@ -99,7 +99,7 @@ void EventLoop::TakePosted() {
 
 void EventLoop::AddPoller(Poller* poller) { pollers_.push_back(poller); }
 
-void EventLoop::RunDeferred() {
+void EventLoop::RunAllDeferred() {
   // What deferred work defers runs in the same turn; each round takes what was there at its start.
   for (;;) {
     while (!deferred_.empty() || !resumable_.empty()) {

@@ -115,7 +115,11 @@ class EventLoop {
     uint32_t events;
     int fd;
   };
-  void RunDeferred();
+  void RunDeferred() {
+    // Often there is nothing.
+    if (!deferred_.empty() || !resumable_.empty() || !late_.empty()) RunAllDeferred();
+  }
+  void RunAllDeferred();
   // Makes deferred work of what was posted.
   void TakePosted();
   void WakeUp();

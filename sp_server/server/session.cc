@@ -170,7 +170,7 @@ bool Session::ParseFrames(std::span<const std::byte> bytes, size_t* used) {
     frame_fd_ = TakeFrameFd();
     const bool goes_on = HandleFrame(header, frame.subspan(kHeaderSize));
     // It is for this frame alone: the next one must not be taken for its sender.
-    server_->loop()->closer().Close(std::move(frame_fd_));
+    if (frame_fd_.valid()) server_->loop()->closer().Close(std::move(frame_fd_));
     if (!goes_on) return false;
   }
   return true;
@@ -333,7 +333,7 @@ void Session::HandleSyscall(const FrameHeader& header, std::span<const std::byte
   }
   const auto call = std::make_shared<SessionCall>(this, header, args, blocks, std::move(frame_fd_));
   process_->SystemCall(call);
-  call->DropBlocks();
+  call->OutliveFrame();
   frame_fd_ = call->TakeFd();
 }
 

@@ -60,7 +60,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
     size_t max;
     FrameType type;
   };
-  // By the reqno that the client gave. It need not be unique: that harms the client alone.
+  // Those that outlive their frame, by the reqno that the client gave. It need not be unique: that
+  // harms the client alone.
   using CallMap = std::unordered_multimap<uint64_t, SessionCall*>;
   // Edges: to be told again of what is known costs epoll a look at the socket in every turn.
   static constexpr uint32_t kInputEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;

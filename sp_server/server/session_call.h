@@ -30,7 +30,6 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
         reqno_(header.reqno),
         type_(header.type),
         blocks_(blocks),
-        entry_(session->calls_.emplace(reqno_, this)),
         request_fd_(std::move(fd)) {
     number_ = header.u;
     nargs_ = std::min(args.size() / sizeof(uint64_t), kMaxArgs);
@@ -52,8 +51,14 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     }
     return {};
   }
-  // The frame's bytes are about to be gone. What the call has not looked at it asks for.
-  void DropBlocks() { blocks_ = {}; }
+  // The frame's bytes are about to be gone. What the call has not looked at it asks for. Only now
+  // can it be cancelled, or counts: most calls are over.
+  void OutliveFrame() {
+    if (session_ == nullptr) return;
+    blocks_ = {};
+    entry_ = session_->calls_.emplace(reqno_, this);
+    in_flight_ = true;
+  }
   void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
     AskForMemory(FrameType::kCopyInStr, addr, max, sink);
   }
@@ -135,7 +140,7 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     if (session_ != nullptr) {
       AwaitOutputRoom(nullptr);
       session_->CloseAnswer(this);
-      session_->calls_.erase(entry_);
+      if (in_flight_) session_->calls_.erase(entry_);
     }
     session_ = nullptr;
   }
@@ -162,7 +167,8 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
   const uint64_t reqno_;
   const FrameType type_;  // of the request and of its response
   std::span<const std::byte> blocks_;
-  const CallMap::iterator entry_;
+  bool in_flight_ = false;
+  CallMap::iterator entry_;      // valid while it is
   uint64_t asked_ = UINT64_MAX;  // reqno of what the client was asked last
   OutputWaiter* output_waiter_ = nullptr;
   std::list<SessionCall*>::iterator output_entry_;  // valid while there is a waiter

@@ -73,11 +73,16 @@ Task<Errno> Wait(CallContext& context, EventLoop& loop, File& file) {
   co_return co_await Readiness(context, loop, file, POLLIN, kNever);
 }
 
+// Keeps what a task has yielded.
+struct Outcome final : TaskSink<Errno>, std::optional<Errno> {
+  void OnDone(Errno error) override { emplace(error); }
+};
+
 TEST_F(KernelTest, FileThatContradictsItselfLeavesTheLoopItsTurn) {
   Contradiction file;
   CallContext context(&kernel_, process_, std::make_shared<NoCall>());
-  std::optional<Errno> outcome;
-  Wait(context, loop_, file).Start([&](Errno error) { outcome = error; });
+  Outcome outcome;
+  Wait(context, loop_, file).Start(&outcome);
   EXPECT_FALSE(outcome.has_value());
   for (int turn = 0; turn < 3; ++turn) loop_.RunOnce(std::chrono::milliseconds(1));
   EXPECT_EQ(outcome, kOk);
@@ -86,8 +91,8 @@ TEST_F(KernelTest, FileThatContradictsItselfLeavesTheLoopItsTurn) {
 TEST_F(KernelTest, WaitForTheNextTurnIsInterrupted) {
   Contradiction file;
   CallContext context(&kernel_, process_, std::make_shared<NoCall>());
-  std::optional<Errno> outcome;
-  Wait(context, loop_, file).Start([&](Errno error) { outcome = error; });
+  Outcome outcome;
+  Wait(context, loop_, file).Start(&outcome);
   context.Interrupt();
   for (int turn = 0; turn < 3; ++turn) loop_.RunOnce(std::chrono::milliseconds(1));
   EXPECT_EQ(outcome, Errno(EINTR));

@@ -51,8 +51,8 @@ class Client {
   Connection* operator->() { return &connection_; }
 
   // Issues and expects an outcome.
-  void Succeed(Call call, uint64_t retval) {
-    EXPECT_EQ(0, connection_.Issue(&call));
+  void Succeed(Call call, uint64_t retval, Interruption* interruption = nullptr) {
+    EXPECT_EQ(0, connection_.Issue(&call, interruption));
     EXPECT_EQ(0, call.error);
     EXPECT_EQ(retval, call.retval[0]);
   }

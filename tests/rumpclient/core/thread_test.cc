@@ -185,7 +185,8 @@ TEST(ThreadTest, StoppedReaderLooksForItsDescriptorAnew) {
   EXPECT_EQ(0, status);
 }
 
-TEST(ThreadTest, ManyCalls) {
+// Calls of many threads, whose waits let signals in if there is an `interruption`.
+void MakeManyCalls(Interruption* interruption) {
   constexpr int kThreads = 8;
   constexpr int kRounds = 1000;
   FakeServer server([](FakePeer* peer) {
@@ -227,13 +228,13 @@ TEST(ThreadTest, ManyCalls) {
   std::vector<std::thread> threads;
   Client client(server);
   for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&client, t] {
+    threads.emplace_back([&client, t, interruption] {
       std::vector<char> buffer(12000);
       for (int i = 0; i < kRounds; ++i) {
         const size_t n = 1 + (t * 977 + i * 131) % buffer.size();
         switch (i % 3) {
           case 0: {
-            client.Succeed(Read(buffer.data(), n), n);
+            client.Succeed(Read(buffer.data(), n), n, interruption);
             const auto wrong = std::string_view(buffer.data(), n)
                                    .find_first_not_of(static_cast<char>('A' + n % 26));
             EXPECT_EQ(std::string_view::npos, wrong);
@@ -241,16 +242,38 @@ TEST(ThreadTest, ManyCalls) {
           }
           case 1:
             memset(buffer.data(), static_cast<char>('a' + n % 26), n);
-            client.Succeed(Write(buffer.data(), n), n);
+            client.Succeed(Write(buffer.data(), n), n, interruption);
             break;
           default:
-            client.Succeed(MakeCall(SYS_dup, {n}), n + 1);
+            client.Succeed(MakeCall(SYS_dup, {n}), n + 1, interruption);
         }
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
   client->Abandon();
+}
+
+TEST(ThreadTest, ManyCalls) { MakeManyCalls(nullptr); }
+
+TEST(ThreadTest, ManyCallsThatLetSignalsIn) {
+  Interruption interruption;
+  MakeManyCalls(&interruption);
+}
+
+// There requests are left to threads that have been woken and have not run yet.
+TEST(ThreadTest, ManyCallsOnOneCpu) {
+  cpu_set_t before;
+  ASSERT_EQ(0, sched_getaffinity(0, sizeof before, &before));
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(0, sched_setaffinity(0, sizeof one, &one));
+  Interruption interruption;
+  MakeManyCalls(&interruption);
+  ASSERT_EQ(0, sched_setaffinity(0, sizeof before, &before));
 }
 
 }  // namespace
