@@ -40,7 +40,7 @@ long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
 // Whether the other end of a stream has ended the connection, rather than the server with all of
 // its own.
 bool HasPeerLeft(int fd) {
-  pollfd sockets[] = {{fd, 0, 0}, {session.own_fd(), 0, 0}};
+  pollfd sockets[] = {{fd, 0, 0}, {session.own_fds()[0], 0, 0}};
   __kernel_timespec timeout = {};
   RawSyscall(SYS_ppoll, sockets, 2, &timeout, nullptr, 0);
   return (sockets[0].revents & POLLHUP) != 0 && session.connected() && sockets[1].revents == 0;

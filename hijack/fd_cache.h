@@ -28,9 +28,9 @@ constexpr bool IsConnected(FdKind kind) {
 
 // One byte for each of the first 65536 numbers; higher ones are always unknown. Only kHost,
 // kConnected and kWriteShut are ever trusted as they stand, and only for moving bytes: whoever acts
-// on another kind asks the descriptor first. Numbers that may have changed their meaning are forgotten, never
-// guessed at. The host's are closed without a word to us: whatever gives the number to a descriptor
-// of ours after that says so here.
+// on another kind asks the descriptor first. Numbers that may have changed their meaning are
+// forgotten, never guessed at. The host's are closed without a word to us: whatever gives the
+// number to a descriptor of ours after that says so here.
 //
 // Threads need no lock. A byte holds, beside the kind, a count of how often it was forgotten, so
 // that a late answer about a number's former life is not believed.

@@ -18,8 +18,8 @@ struct ProcessPage {
   std::atomic<bool> connected;
   // Held while connecting.
   client::FutexLock connect_lock;
-  // Held from the request for a copy of the process to the fork: the copy's connection must get into
-  // one child alone. Not by a fork handler's fork, inside of the one of `forker`.
+  // Held from the request for a copy of the process to the fork: the copy's connection must get
+  // into one child alone. Not by a fork handler's fork, inside of the one of `forker`.
   client::FutexLock fork_lock;
   std::atomic<const void*> forker;
   // Calls that use the connection at the moment.
