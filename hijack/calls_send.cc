@@ -43,7 +43,9 @@ bool HasPeerLeft(int fd) {
   pollfd sockets[] = {{fd, 0, 0}, {session.own_fds()[0], 0, 0}};
   __kernel_timespec timeout = {};
   RawSyscall(SYS_ppoll, sockets, 2, &timeout, nullptr, 0);
-  return (sockets[0].revents & POLLHUP) != 0 && session.connected() && sockets[1].revents == 0;
+  if ((sockets[0].revents & POLLHUP) == 0 || sockets[1].revents != 0) return false;
+  HijackedFd hijacked;
+  return session.connected() && Identify(fd, &hijacked) && IsServed(hijacked);
 }
 
 // The outcome of a first write that nobody will read: the error that came with the end, or success.
@@ -58,6 +60,10 @@ long FirstLostWrite(int fd, const msghdr& msg) {
   for (size_t i = 0; i < msg.msg_iovlen; ++i) size += msg.msg_iov[i].iov_len;
   return static_cast<long>(size);
 }
+
+// Whether there is nothing to be sent, which is also how sendfile(2) and splice(2) ask whether they
+// may go on.
+bool IsEmpty(const msghdr& msg) { return msg.msg_iovlen == 1 && msg.msg_iov->iov_len == 0; }
 
 // Sends on a connected stream. TCP learns only by a write that the peer is gone, and so takes one
 // more, while C says EPIPE at once; a program may not be ready for that before it has read the end.
@@ -77,8 +83,8 @@ Outcome SendOnStream(int fd, const msghdr& msg, int flags) {
 
 // Sends where the bytes are not the host's, or may be lost. kPass: they are the host's.
 Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
-  const bool moves_bytes =
-      msg->msg_name == nullptr && msg->msg_controllen == 0 && (flags & MSG_OOB) == 0;
+  const bool moves_bytes = msg->msg_name == nullptr && msg->msg_controllen == 0 &&
+                           (flags & MSG_OOB) == 0 && !IsEmpty(*msg);
   if (moves_bytes && fd_cache.Get(fd) == FdKind::kConnected && MaySend()) {
     return SendOnStream(fd, *msg, flags);
   }
@@ -100,7 +106,7 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
   if ((flags & MSG_OOB) != 0) {
     // Only a server that expects it looks for urgent data.
     hijacked->Request(kSysHostUrgent);
-  } else if (hijacked->kind == FdKind::kConnected && MaySend()) {
+  } else if (hijacked->kind == FdKind::kConnected && !IsEmpty(*msg) && MaySend()) {
     return SendOnStream(fd, *msg, flags);
   }
   return kPass;

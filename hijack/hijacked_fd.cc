@@ -175,6 +175,10 @@ bool IsDirect(const HijackedFd& hijacked) {
   return IntegerOption(hijacked, IPPROTO_TCP, kTcpDirect) > 0;
 }
 
+bool IsServed(const HijackedFd& hijacked) {
+  return IntegerOption(hijacked, SOL_SOCKET, SO_TYPE) >= 0;
+}
+
 void SendBufferSet(const HijackedFd& hijacked) {
   if (IsConnected(hijacked.kind)) {
     SetSendBuffer(hijacked);

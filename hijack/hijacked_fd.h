@@ -61,6 +61,9 @@ void SetKind(HijackedFd* hijacked, FdKind kind);
 // Whether `hijacked`, a connected stream, is an end of a direct pair.
 bool IsDirect(const HijackedFd& hijacked);
 
+// Whether the object's server is the one that the process is connected to.
+bool IsServed(const HijackedFd& hijacked);
+
 // The program has set SO_SNDBUF of `hijacked`, a stream.
 void SendBufferSet(const HijackedFd& hijacked);
 
