@@ -90,16 +90,18 @@ SyscallTask SendMessage(CallContext& context, const FileArg& arg, uint64_t addr,
 // Copies as much of the control messages out as there is room for, and says in the header how much.
 void CopyOutControl(CallContext& context, std::vector<std::byte> control, ClientMsghdr* header) {
   size_t used = 0;
-  while (used < control.size()) {
+  // What has been used ends within a message, or within the padding behind it, once room runs out.
+  for (size_t at = 0; at < control.size();) {
     cmsghdr message;
-    memcpy(&message, control.data() + used, sizeof message);
+    memcpy(&message, control.data() + at, sizeof message);
     const size_t room = header->control_len - used;
     if (message.cmsg_len > room) header->flags |= MSG_CTRUNC;
     // As natively: one that does not fit is cut, but not its header.
     if (room < sizeof message) break;
     const size_t space = CMSG_ALIGN(message.cmsg_len);
     message.cmsg_len = std::min(message.cmsg_len, room);
-    memcpy(control.data() + used, &message, sizeof message);
+    memcpy(control.data() + at, &message, sizeof message);
+    at += space;
     used += std::min(space, room);
   }
   if (used > 0) context.call().CopyOut(header->control, std::span(control).first(used));

@@ -300,6 +300,13 @@ TEST(Control, WhatHasNoRoomIsCut) {
   EXPECT_EQ(message.control_size, CMSG_LEN(4));
   ASSERT_EQ(message.control.size(), 1U);
   EXPECT_EQ(message.control[0].value.size(), 4U);
+  // Nothing but the padding behind the last one.
+  constexpr size_t kUnpadded = CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_LEN(sizeof(int));
+  message = receive(kUnpadded);
+  EXPECT_EQ(message.flags, 0);
+  EXPECT_EQ(message.control_size, kUnpadded);
+  EXPECT_EQ(message.control.size(), 2U);
+  EXPECT_EQ(message.Get<int>(IPPROTO_IP, IP_TTL), 64);
   message = receive(8);
   EXPECT_EQ(message.flags, MSG_CTRUNC);
   EXPECT_EQ(message.control_size, 0U);

@@ -569,11 +569,13 @@ TEST_F(TcpSocketTest, SmallBuffersBoundWhatIsUnreadAndDelayNothing) {
     Settle();
     const std::shared_ptr<Socket> server = *listener->Accept(nullptr);
     const std::string data(1 << 20, 's');
-    for (const auto& [from, to] : {std::pair(client, server), std::pair(server, client)}) {
+    for (const auto& ends : {std::pair(client, server), std::pair(server, client)}) {
+      Socket& from = *ends.first;
+      Socket& to = *ends.second;
       size_t sent = 0, received = 0;
       const auto send = [&] {
         for (;;) {
-          const auto n = SendText(*from, std::string_view(data).substr(sent, 30'000));
+          const auto n = SendText(from, std::string_view(data).substr(sent, 30'000));
           Settle();
           if (!n.ok() || *n == 0) return;
           sent += *n;
@@ -582,7 +584,7 @@ TEST_F(TcpSocketTest, SmallBuffersBoundWhatIsUnreadAndDelayNothing) {
       send();
       EXPECT_LE(sent, static_cast<size_t>(std::max(2 * size, 4608) + 2 * size)) << size;
       while (received < data.size()) {
-        const std::string text = ReceiveText(*to);
+        const std::string text = ReceiveText(to);
         Settle();
         if (text.empty() || text.starts_with("error")) break;
         received += text.size();

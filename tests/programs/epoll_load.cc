@@ -85,7 +85,10 @@ void EpollSet::Modify(int fd, uint64_t key, uint32_t events) {
 void EpollSet::Wait() {
   // Fewer than there are descriptors: what is ready has to wait for its turn.
   epoll_event events[4];
-  const int n = Check(epoll_wait(epoll_, events, std::size(events), 1000), "epoll_wait");
+  int n = epoll_wait(epoll_, events, std::size(events), 1000);
+  // A process that has been stopped and goes on, or frozen, sees that too (signal(7)).
+  if (n == -1 && errno == EINTR) n = 0;
+  Check(n, "epoll_wait");
   for (int i = 0; i < n; ++i) {
     const auto handler = handlers_.find(events[i].data.u64);
     if (handler == handlers_.end()) Fail("an event of a descriptor that has been closed");

@@ -42,7 +42,8 @@ class StubsTest : public testing::Test {
     ASSERT_NE(nullptr, mkdtemp(folder_.data()));
     const std::string url = "unix://" + folder_ + "/s";
     char program[] = "sp_server/rump_server";
-    char* const argv[] = {program, const_cast<char*>(url.c_str()), getenv("SERVER_OPTION"), nullptr};
+    char* const argv[] = {program, const_cast<char*>(url.c_str()), getenv("SERVER_OPTION"),
+                          nullptr};
     pid_t pid = -1;
     int status = -1;
     ASSERT_EQ(0, posix_spawn(&pid, program, nullptr, nullptr, argv, environ));

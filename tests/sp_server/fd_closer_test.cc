@@ -21,7 +21,7 @@ void AwaitNonePending(const FdCloser& closer) {
   while (closer.pending() > 0) std::this_thread::yield();
 }
 
-// Puts `fd` into the queue of a stream, whose end it returns.
+// Puts `fd` into the queue of a stream, whose end it returns, and nowhere else.
 UniqueFd StreamWith(UniqueFd fd) {
   int ends[2];
   EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -29,6 +29,8 @@ UniqueFd StreamWith(UniqueFd fd) {
   const int number = fd.get();
   const std::byte byte{'x'};
   EXPECT_EQ(SendWithFds(sender.get(), std::span(&byte, 1), std::span(&number, 1), 0), 1);
+  // Not at the end of the caller's expression: by then this could be the last one.
+  fd.reset();
   return UniqueFd(ends[0]);
 }
 

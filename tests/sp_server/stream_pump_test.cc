@@ -332,7 +332,7 @@ TEST_F(StreamPumpPair, UrgentBytesKeepTheirPlace) {
         if (behind > 0) Send(tail);
         pump_.HostReadable(/*ended=*/false);
         EXPECT_EQ(Run(), StreamPump::Outcome::kIdle);
-        all += head + "[!]" + tail;
+        all.append(head).append("[!]").append(tail);
         ASSERT_EQ(stream_.sent(), all);
       }
     }

@@ -255,7 +255,8 @@ TEST(InlineAnswerTest, GarbageEndsTheConnection) {
 // A response of the other kind, or one of this kind to a server that has never offered it.
 TEST(InlineAnswerTest, KindIsThatOfTheRequest) {
   char into[8] = "";
-  bool offered = true;
+  constexpr int kServers = 2;
+  bool offered = true;  // by the first one
   FakeServer server(
       [&](FakePeer* peer) {
         if (offered) {
@@ -266,10 +267,10 @@ TEST(InlineAnswerTest, KindIsThatOfTheRequest) {
           Answer(peer, peer->ExpectRequest(FrameType::kSyscall), 1);
         }
         peer->ExpectEnd();
+        offered = false;
       },
-      2);
-  for (const bool offer : {true, false}) {
-    offered = offer;
+      kServers);
+  for (int i = 0; i < kServers; ++i) {
     Client client(server);
     client.Lose(Read(into, sizeof into));
   }
