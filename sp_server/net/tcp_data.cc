@@ -225,9 +225,12 @@ void TcpSocket::OpenWindow() {
     left -= n;
   }
   // lwIP tells the peer when there is room for a few full segments more, which may be more than all
-  // of the window.
-  const u32_t growth = pcb_->rcv_nxt + pcb_->rcv_wnd - pcb_->rcv_ann_right_edge;
-  if (growth >= limit / 2 && growth <= limit) {
+  // of the window. The peer's segments are up to half the window that it was told of, which is
+  // rounded down. A probe of a closed window may have come from behind its right edge, and one that
+  // was promised may still be ahead of what there is room for.
+  const auto growth = static_cast<s32_t>(pcb_->rcv_nxt + pcb_->rcv_wnd - pcb_->rcv_ann_right_edge);
+  constexpr s32_t kRounding = 1 << TCP_RCV_SCALE;
+  if (growth > 0 && growth + kRounding >= static_cast<s32_t>(limit / 2)) {
     pcb_->rcv_ann_wnd = pcb_->rcv_wnd;
     tcp_ack_now(pcb_);
     tcp_output(pcb_);

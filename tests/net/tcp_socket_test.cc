@@ -18,7 +18,24 @@ namespace {
 constexpr uint32_t kIn = POLLIN | POLLRDNORM;
 constexpr uint32_t kOut = POLLOUT | POLLWRNORM;
 
-class TcpSocketTest : public NetTest {};
+class TcpSocketTest : public NetTest {
+ protected:
+  // A pair whose ends asked for such buffers before there was a connection.
+  Pair PairWithBuffers(int send, int receive) {
+    const auto listener = Tcp();
+    Pair pair{.client = Tcp(), .server = nullptr};
+    EXPECT_EQ(listener->Bind(Ipv4("127.0.0.1", 0)).value(), 0);
+    for (Socket* socket : {listener.get(), pair.client.get()}) {
+      EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_SNDBUF, send).value(), 0);
+      EXPECT_EQ(SetInt(*socket, SOL_SOCKET, SO_RCVBUF, receive).value(), 0);
+    }
+    EXPECT_EQ(listener->Listen(1).value(), 0);
+    EXPECT_EQ(pair.client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+    Settle();
+    pair.server = *listener->Accept(nullptr);
+    return pair;
+  }
+};
 
 class CountingWaiter : public Waiter {
  public:
@@ -557,19 +574,10 @@ TEST_F(TcpSocketTest, PumpInterface) {
 // Without a timer: whoever has taken what there was lets the next bytes come.
 TEST_F(TcpSocketTest, SmallBuffersBoundWhatIsUnreadAndDelayNothing) {
   for (const int size : {2048, 8192, 50'000}) {
-    const auto listener = Tcp();
-    ASSERT_EQ(listener->Bind(Ipv4("127.0.0.1", 0)).value(), 0);
-    const auto client = Tcp();
-    for (Socket* socket : {listener.get(), client.get()}) {
-      ASSERT_EQ(SetInt(*socket, SOL_SOCKET, SO_SNDBUF, size).value(), 0);
-      ASSERT_EQ(SetInt(*socket, SOL_SOCKET, SO_RCVBUF, size).value(), 0);
-    }
-    ASSERT_EQ(listener->Listen(1).value(), 0);
-    ASSERT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
-    Settle();
-    const std::shared_ptr<Socket> server = *listener->Accept(nullptr);
+    const Pair pair = PairWithBuffers(size, size);
     const std::string data(1 << 20, 's');
-    for (const auto& ends : {std::pair(client, server), std::pair(server, client)}) {
+    for (const auto& ends :
+         {std::pair(pair.client, pair.server), std::pair(pair.server, pair.client)}) {
       Socket& from = *ends.first;
       Socket& to = *ends.second;
       size_t sent = 0, received = 0;
@@ -591,6 +599,43 @@ TEST_F(TcpSocketTest, SmallBuffersBoundWhatIsUnreadAndDelayNothing) {
         send();
       }
       EXPECT_EQ(received, data.size()) << size;
+    }
+  }
+}
+
+// The probe is behind the right edge of the window that was told of, and in front of the real one.
+TEST_F(TcpSocketTest, WindowOpensAfterAProbe) {
+  const Pair pair = PairWithBuffers(1 << 20, 8192);
+  const std::string data(100'000, 's');
+  ASSERT_EQ(*SendText(*pair.client, data), data.size());
+  Settle();
+  size_t received = ReceiveText(*pair.server, 4000).size();
+  const auto unread = [&] { return ReceiveText(*pair.server, data.size(), MSG_PEEK).size(); };
+  const size_t before = unread();
+  constexpr int kSomeSeconds = 20;
+  for (int tick = 0; tick < kSomeSeconds && unread() == before; ++tick) {
+    tcp_slowtmr();
+    Settle();
+  }
+  ASSERT_EQ(unread(), before + 1);
+  while ((pair.server->Poll() & POLLIN) != 0) {
+    received += ReceiveText(*pair.server).size();
+    Settle();
+  }
+  EXPECT_EQ(received, data.size());
+}
+
+// The peer is told of windows in units of 64 bytes, and sends half of the largest in one segment.
+TEST_F(TcpSocketTest, SegmentFitsIntoHalfAWindow) {
+  constexpr int kAsked = 2355;
+  for (int size = kAsked - 128; size <= kAsked; ++size) {
+    const Pair pair = PairWithBuffers(1 << 20, kAsked);
+    const std::string data(static_cast<size_t>(size), 's');
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(*SendText(*pair.client, data), data.size());
+      Settle();
+      EXPECT_EQ(ReceiveText(*pair.server).size(), data.size()) << size << ", " << i;
+      Settle();
     }
   }
 }
