@@ -166,7 +166,12 @@ extern "C" err_t RumpLwipTcpInput(tcp_pcb* pcb, tcp_hdr* header, u16_t options_l
 }
 
 extern "C" u32_t* RumpLwipTcpOutput(tcp_hdr* header, const tcp_pcb* pcb, u32_t* options) {
-  if (pcb != nullptr) rump::TcpSocket::MarkUrgent(pcb, header);
+  if (pcb == nullptr) return options;
+  rump::TcpSocket::MarkUrgent(pcb, header);
+  // It is lwIP's first.
+  if ((TCPH_FLAGS(header) & TCP_SYN) != 0) {
+    rump::TcpSocket::LimitMssOption(pcb, reinterpret_cast<u32_t*>(header + 1));
+  }
   return options;
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "lwip/priv/tcp_priv.h"
@@ -15,7 +16,7 @@ const tcp_ext_arg_callbacks TcpSocket::kSocketCallbacks = {&OnPcbFreed, nullptr}
 err_t TcpSocket::OnConnected(void* arg, tcp_pcb* pcb, err_t) {
   auto* self = static_cast<TcpSocket*>(arg);
   tcp_poll(pcb, nullptr, 0);
-  self->StartWindow(pcb);
+  self->LimitStream(pcb);
   self->state_ = State::kConnected;
   self->BeginStream();
   self->waiters().Notify(self->Poll() & kEverything);
@@ -84,6 +85,13 @@ void TcpSocket::MarkUrgent(const tcp_pcb* pcb, tcp_hdr* header) {
   } else {
     TCPH_UNSET_FLAG(header, TCP_URG);
   }
+}
+
+void TcpSocket::LimitMssOption(const tcp_pcb* pcb, u32_t* option) {
+  const auto* self = static_cast<TcpSocket*>(pcb->callback_arg);
+  if (self == nullptr || self->largest_segment_ == 0) return;
+  const u32_t mss = lwip_ntohl(*option) & UINT16_MAX;
+  *option = TCP_BUILD_MSS_OPTION(std::min<u32_t>(mss, self->largest_segment_));
 }
 
 err_t TcpSocket::OnSent(void* arg, tcp_pcb* pcb, u16_t) {
@@ -156,7 +164,7 @@ err_t TcpSocket::OnPassiveOpen(u8_t id, tcp_pcb_listen* listener, tcp_pcb* pcb) 
   use->reuse_port = parent->reuse_port;
   NetStack::Get().tcp_ports().Add(use);
   if (const auto* self = static_cast<TcpSocket*>(listener->callback_arg); self != nullptr) {
-    self->StartWindow(pcb);
+    self->LimitStream(pcb);
   }
   tcp_ext_arg_set_callbacks(pcb, id, &kPortCallbacks);
   tcp_ext_arg_set(pcb, id, use);

@@ -208,7 +208,8 @@ size_t TcpSocket::ReceiveLimit() const {
   return std::min(most, std::max(asked, least_window_));
 }
 
-void TcpSocket::StartWindow(tcp_pcb* pcb) const {
+void TcpSocket::LimitStream(tcp_pcb* pcb) const {
+  if (largest_segment_ != 0) pcb->mss = std::min(pcb->mss, largest_segment_);
   if (!options_.IsSet(SOL_SOCKET, SO_RCVBUF)) return;
   const auto asked = static_cast<size_t>(options_.Int(SOL_SOCKET, SO_RCVBUF));
   pcb->rcv_wnd = pcb->rcv_ann_wnd =

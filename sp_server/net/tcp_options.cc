@@ -55,6 +55,7 @@ Errno TcpSocket::SetOption(int level, int name, std::span<const std::byte> value
     memcpy(&segment, value.data(), sizeof segment);
     constexpr int kMin = 88, kMax = 32767;
     if (segment != 0 && (segment < kMin || segment > kMax)) return Errno(EINVAL);
+    largest_segment_ = static_cast<u16_t>(segment);
     if (pcb_ != nullptr && state_ == State::kConnected && pcb_->unsent == nullptr && segment != 0) {
       pcb_->mss = std::min<u16_t>(pcb_->mss, static_cast<u16_t>(segment));
     }
@@ -138,7 +139,8 @@ Result<size_t> TcpSocket::GetOption(int level, int name, std::span<std::byte> va
       case TCP_MAXSEG: {
         constexpr int kUnknownPeer = 536;
         if (direct_) return put(direct_->segment);
-        return put(pcb_ != nullptr && state_ == State::kConnected ? pcb_->mss : kUnknownPeer);
+        if (pcb_ != nullptr && state_ == State::kConnected) return put(pcb_->mss);
+        return put(largest_segment_ != 0 ? largest_segment_ : kUnknownPeer);
       }
       case TCP_CONGESTION: {
         char congestion[16] = {};  // TCP_CA_NAME_MAX

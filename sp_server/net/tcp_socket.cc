@@ -26,6 +26,7 @@ TcpSocket::TcpSocket(const TcpSocket& listener, tcp_pcb* pcb)
       options_(listener.options_),
       state_(State::kConnected),
       port_use_(static_cast<PortUse*>(tcp_ext_arg_get(pcb, kPortSlot))),
+      largest_segment_(listener.largest_segment_),
       remote_{pcb->remote_ip, pcb->remote_port} {
   port_use_->Ref();
   // The peer's acknowledgement, which follows, says what its buffer is; its SYN could not.
@@ -40,6 +41,7 @@ TcpSocket::TcpSocket(const TcpSocket& listener, const InetAddress& local, const 
       options_(listener.options_),
       state_(State::kConnected),
       port_use_(new PortUse),
+      largest_segment_(listener.largest_segment_),
       remote_(remote) {
   port_use_->address = local.ip;
   port_use_->port = local.port;
@@ -459,7 +461,10 @@ bool TcpSocket::ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote
     return false;
   }
   const InetAddress local{source, port_use_->port};
-  const uint16_t segment = tcp_eff_send_mss(TCP_MSS, &source, &remote.ip);
+  u16_t segment = tcp_eff_send_mss(TCP_MSS, &source, &remote.ip);
+  for (const TcpSocket* const end : {this, listener}) {
+    if (end->largest_segment_ != 0) segment = std::min(segment, end->largest_segment_);
+  }
   std::shared_ptr<TcpSocket> accepted(new TcpSocket(*listener, remote, local));
   accepted->direct_ = {remote, segment};
   direct_ = {local, segment};

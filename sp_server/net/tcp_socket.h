@@ -71,6 +71,9 @@ class TcpSocket final : public StreamSocket {
   // for urgp; a segment is about to be sent, in network order.
   static void OnUrgent(tcp_pcb* pcb, const tcp_hdr* header);
   static void MarkUrgent(const tcp_pcb* pcb, tcp_hdr* header);
+  // The same for the largest segment that the other end is asked for: `option` is what lwIP has put
+  // into a SYN, in network order.
+  static void LimitMssOption(const tcp_pcb* pcb, u32_t* option);
 
  private:
   enum class State {
@@ -150,8 +153,8 @@ class TcpSocket final : public StreamSocket {
   size_t SendLimit() const;
   // The most that the peer may send before somebody takes it.
   size_t ReceiveLimit() const;
-  // Gives the connection, of which nothing has come yet, its first window.
-  void StartWindow(tcp_pcb* pcb) const;
+  // Gives the connection, of which nothing has come yet, its first window and largest segment.
+  void LimitStream(tcp_pcb* pcb) const;
   // Opens the window as far as what is unread lets it.
   void OpenWindow();
   // Queues `data` behind what is unsent, as far as it goes in. With `block` it lies there, and is
@@ -187,8 +190,9 @@ class TcpSocket final : public StreamSocket {
   uint8_t shutdown_ = 0;
   int error_ = 0;
   uint8_t syn_retransmits_ = 0;
-  size_t least_window_ = 0;  // below which the peer's segments may be too large for it
-  uint32_t small_end_ = 0;   // sequence number behind the last segment that was not full
+  u16_t largest_segment_ = 0;  // asked for by TCP_MAXSEG; 0: none
+  size_t least_window_ = 0;    // below which the peer's segments may be too large for it
+  uint32_t small_end_ = 0;     // sequence number behind the last segment that was not full
   InetAddress remote_;
   ReceiveQueue received_;
   uint32_t read_seq_ = 0;  // sequence number of the next byte to read

@@ -342,6 +342,31 @@ std::pair<Fd, Fd> PreparedPair(const std::function<void(const Fd&)>& prepare) {
   return {std::move(client), Fd(accept(listener.get(), nullptr, nullptr))};
 }
 
+int SegmentOf(const Fd& fd) {
+  int segment = 0;
+  socklen_t length = sizeof segment;
+  EXPECT_THAT(getsockopt(fd.get(), IPPROTO_TCP, TCP_MAXSEG, &segment, &length), Succeeds());
+  return segment;
+}
+
+TEST(Tcp, LargestSegmentIsAgreedOn) {
+  const Fd fresh(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_EQ(SegmentOf(fresh), 536);
+  SetSmallSegments(fresh);
+  EXPECT_EQ(SegmentOf(fresh), 1000);
+  for (const int limited : {0, 1}) {
+    int prepared = 0;
+    const auto [client, server] = PreparedPair([&](const Fd& fd) {
+      if (prepared++ == limited) SetSmallSegments(fd);
+    });
+    for (const Fd* end : {&client, &server}) {
+      EXPECT_LE(SegmentOf(*end), 1000) << limited;
+      // Timestamps take 12 bytes of it.
+      EXPECT_GE(SegmentOf(*end), 988) << limited;
+    }
+  }
+}
+
 // Writes pieces of `piece` bytes until nothing more is taken; returns how much was. All of it
 // arrives, and more when there is room again.
 size_t Fill(const Fd& from, const Fd& to, size_t piece) {
