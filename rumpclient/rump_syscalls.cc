@@ -70,6 +70,7 @@ int CallWithMask(client::Call* call, client::SignalSet mask) {
   const client::SignalBlock block;
   if (const int error = client::process.IssueBlocked(call, block, mask); error != 0) return error;
   if (call->error != 0 || call->retval[0] != 0) return call->error;
+  if (call->interrupted) return EINTR;
   // The call had no time to wait, but those that `mask` lets in have their turn.
   const client::SignalSet arrived = client::ClaimPending(~mask);
   if (arrived == 0) return 0;

@@ -21,6 +21,8 @@ struct Call {
   int received_fd = -1;
   // Whether the request left, or may have.
   bool sent = false;
+  // Whether a handler that ends the call has run meanwhile; the answer may be from before that.
+  bool interrupted = false;
   // The outcome, once Connection::Issue returned 0.
   int error = 0;  // errno of the call, 0 for success
   uint64_t retval[2] = {};

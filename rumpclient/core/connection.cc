@@ -74,6 +74,7 @@ long Connection::Issue(Call* call, Interruption* interruption) {
     const long result = Transact(&pending, &frame, call->send_fd);
     memory.RestoreMessagePointers();
     Raise(pending.raised);
+    call->interrupted = pending.interrupted;
     if (result != 0 || !RestartsCall(pending)) return result;
     SetSignalMask(interruption->mask);
     SetSignalMask(kAllSignals);
