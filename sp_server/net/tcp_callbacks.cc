@@ -88,7 +88,11 @@ void TcpSocket::MarkUrgent(const tcp_pcb* pcb, tcp_hdr* header) {
 }
 
 void TcpSocket::LimitMssOption(const tcp_pcb* pcb, u32_t* option) {
-  const auto* self = static_cast<TcpSocket*>(pcb->callback_arg);
+  // An answer to a SYN may outlive the listener, of which lwIP then forgets no more than the pcb.
+  void* const socket = pcb->state == SYN_SENT     ? pcb->callback_arg
+                       : pcb->listener != nullptr ? pcb->listener->callback_arg
+                                                  : nullptr;
+  const auto* self = static_cast<TcpSocket*>(socket);
   if (self == nullptr || self->largest_segment_ == 0) return;
   const u32_t mss = lwip_ntohl(*option) & UINT16_MAX;
   *option = TCP_BUILD_MSS_OPTION(std::min<u32_t>(mss, self->largest_segment_));

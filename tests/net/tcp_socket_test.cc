@@ -379,6 +379,20 @@ TEST_F(TcpSocketTest, ClosingAListenerResetsItsQueue) {
   EXPECT_EQ(ReceiveText(*client), ErrorText(ECONNRESET));
 }
 
+TEST_F(TcpSocketTest, AnswerToASynIsSentAgainWithoutItsListener) {
+  auto listener = Listener(Ipv4("127.0.0.1", 0));
+  EXPECT_EQ(SetInt(*listener, IPPROTO_TCP, TCP_MAXSEG, 1000).value(), 0);
+  auto client = Tcp();
+  EXPECT_EQ(client->Connect(*listener->LocalAddress()).value(), EINPROGRESS);
+  NetStack::Get().Drain(1);
+  listener.reset();
+  ASSERT_EQ(NetStack::Get().queued_packets(), 1u);
+  for (int tick = 0; tick < 100 && NetStack::Get().queued_packets() < 2; ++tick) tcp_tmr();
+  EXPECT_GE(NetStack::Get().queued_packets(), 2u);
+  Settle();
+  EXPECT_EQ(client->TakeError().value(), ECONNRESET);
+}
+
 TEST_F(TcpSocketTest, ShutdownEndsListening) {
   auto listener = Listener(Ipv4("127.0.0.1", 8106));
   EXPECT_EQ(listener->Shutdown(SHUT_RDWR).value(), 0);
