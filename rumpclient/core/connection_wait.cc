@@ -97,16 +97,18 @@ void Connection::Sleep(Pending* pending) {
   pending->wake.store(0, std::memory_order_relaxed);
   lock_.Unlock();
   bool sends = false;
+  bool patient = pending->patient;
   if (pending->interruption == nullptr) {
     FutexWait(&pending->wake, 0);
-  } else if (pending->patient) {
+  } else if (patient) {
     LetSignalsIn(pending);
   } else {
     constexpr __kernel_timespec kTimeout = {0, kShortSleep * 1000};
-    pending->patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
-    if (pending->patient) sends = send_lock_.ExpectNobody();
+    patient = FutexWait(&pending->wake, 0, &kTimeout) == -ETIMEDOUT;
+    if (patient) sends = send_lock_.ExpectNobody();
   }
   lock_.Lock();
+  pending->patient = patient;
   pending->asleep = false;
   if (std::exchange(pending->expected, false)) sends = send_lock_.Arrive() || sends;
   if (!sends) return;
