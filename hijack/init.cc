@@ -1,6 +1,7 @@
 // What the library does when it is loaded, and all that it takes from the environment.
 #include <limits.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <new>
@@ -154,6 +155,11 @@ void EnterByRewriting(Entry entry, bool verbose) {
   if (const std::string_view key = UnsupportedKey(config); !key.empty()) {
     Complain(
         {"RUMPHIJACK: ", key, "= is not supported yet: only sockets are hijacked; leave it out"});
+    Exit(1);
+  }
+  if (HijacksDomain(config, AF_UNIX)) {
+    Complain({"RUMPHIJACK: AF_UNIX sockets cannot be hijacked: write socket=all:nolocal, or name "
+              "inet and inet6 alone"});
     Exit(1);
   }
   const std::string_view entry_name = Environment(environment, "RUMPHIJACK_ENTRY");

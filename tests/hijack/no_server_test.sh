@@ -125,6 +125,10 @@ for item in path=/rump blanket=/dev/tap vfs=all sysctl=yes fdoff=128; do
   probe_with "RUMPHIJACK=socket=inet,$item"
   expect_end "RUMPHIJACK: ${item%%=*}= is not supported yet"
 done
+for families in all local inet:local; do
+  probe_with "RUMPHIJACK=socket=$families"
+  expect_end "RUMPHIJACK: AF_UNIX sockets cannot be hijacked"
+done
 probe_with "RUMPHIJACK_FOLLOW=1"
 expect_end 'RUMPHIJACK_FOLLOW: unknown value "1" (wanted: yes or no)'
 for bad in Die -1 1s; do

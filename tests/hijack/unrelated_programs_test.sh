@@ -10,7 +10,7 @@ failed=0
 same() {
   "$@" >"$directory/expected" 2>&1 </dev/null
   expected=$?
-  for environment in "NONE=" "RUMP_SERVER=unix://$directory/none" "RUMPHIJACK=socket=all"; do
+  for environment in "NONE=" "RUMP_SERVER=unix://$directory/none" "RUMPHIJACK=socket=inet"; do
     env "$environment" LD_PRELOAD="$library" "$@" >"$directory/actual" 2>&1 </dev/null
     actual=$?
     if [ $actual -ne $expected ]; then

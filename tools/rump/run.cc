@@ -101,8 +101,8 @@ Exit status: the program's own; 127 if it is not found, 126 if it cannot be exec
 
 Variables:
   RUMP_SERVER         URL of the server
-  RUMPHIJACK          what is hijacked: socket=all, or socket= and families (inet, inet6, local),
-                      each perhaps after "no", between colons; socket=all:nolocal if not set
+  RUMPHIJACK          what is hijacked: socket=all:nolocal if not set, or socket= and the families
+                      inet and inet6, each perhaps after "no", with a colon between them
   RUMPHIJACK_ENTRY    how: rewrite (libc, in memory), symbols, or auto: rewrite where that is
                       possible; auto if not set
   RUMPHIJACK_RETRYCONNECT
