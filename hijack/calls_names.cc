@@ -31,7 +31,7 @@ bool IsResolverConfig(const char* path) {
 
 // The server's resolv.conf(5) as a file to read from its start: its descriptor, or negative if the
 // server has none.
-long OpenConfig(int flags) {
+long OpenConfig(int flags, client::SignalSet mask) {
   char config[kMaxConfig];
   client::Call call;
   call.number = kSysQuery;
@@ -39,7 +39,7 @@ long OpenConfig(int flags) {
   call.args[0] = static_cast<uint64_t>(QueryKind::kResolverConfig);
   call.args[1] = ToSlot(&config[0]);
   call.args[2] = sizeof config;
-  if (session.Issue(&call) != 0 || call.error != 0) return -ENOENT;
+  if (session.Issue(&call, mask) != 0 || call.error != 0) return -ENOENT;
   const auto size = static_cast<long>(call.retval[0]);
   if (size <= 0 || size > long{sizeof config}) return -ENOENT;
   const int memfd_flags = (flags & O_CLOEXEC) != 0 ? MFD_CLOEXEC : 0;
@@ -61,7 +61,7 @@ Outcome CallOpenat(const Args& args) {
   const long fd = RawSyscall(SYS_openat, args.fd(), args.slot[1], flags, args.slot[3]);
   if (fd == -EFAULT || !IsResolverConfig(args.get<const char*>(1))) return Done(fd);
   const client::SignalBlock block;
-  const long config = OpenConfig(flags);
+  const long config = OpenConfig(flags, block.before());
   if (config < 0) return Done(fd);
   if (fd < 0) return Done(config);
   // Under the number that the program expects, the lowest.

@@ -63,6 +63,14 @@ class ForkTurn {
   const bool within_;
 };
 
+// For calls that the server answers at once: a program must be able to end also if it does not.
+client::Interruption WithoutHandlers(client::SignalSet mask) {
+  client::Interruption interruption;
+  interruption.mask = mask;
+  interruption.keeps_handlers_out = true;
+  return interruption;
+}
+
 }  // namespace
 
 void Session::Configure(const ServerAddress* server, std::string_view command,
@@ -78,23 +86,24 @@ bool Session::execs() const {
   return exec_thread_.load(std::memory_order_relaxed) == client::ThreadPointer();
 }
 
-long Session::TryIssue(client::Call* call) {
+long Session::TryIssue(client::Call* call, client::SignalSet mask) {
   // Between the look and the use another thread may lose the connection, and a third replace it. A
   // call that meets the loss is made again: what the lost server has done of it is lost as well.
   constexpr int kAttempts = 3;
   if (execs()) return -ENOTCONN;
+  client::Interruption interruption = WithoutHandlers(mask);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (!connected()) {
-      if (const long error = Connect(); error != 0) return error;
+      if (const long error = Connect(mask); error != 0) return error;
     }
     const UseCount use;
-    if (connected() && connection_.Issue(call) == 0) return 0;
+    if (connected() && connection_.Issue(call, &interruption) == 0) return 0;
   }
   return -ENOTCONN;
 }
 
-long Session::Issue(client::Call* call) {
-  const long error = TryIssue(call);
+long Session::Issue(client::Call* call, client::SignalSet mask) {
+  const long error = TryIssue(call, mask);
   if (error == 0) return 0;
   ComplainOnce(static_cast<int>(-error));
   return -ENETDOWN;
@@ -106,7 +115,7 @@ bool Session::Retries() const {
 }
 
 long Session::IssuePatiently(client::Call* call, client::SignalSet mask) {
-  long error = TryIssue(call);
+  long error = TryIssue(call, mask);
   if (error == 0 || !Retries()) return error;
   Complain({"the connection to the server at ", server_->url, " is lost: reconnecting"});
   const int64_t start = Now();
@@ -115,12 +124,12 @@ long Session::IssuePatiently(client::Call* call, client::SignalSet mask) {
     client::SetSignalMask(mask);
     Sleep(pause);
     client::SetSignalMask(client::kAllSignals);
-    error = TryIssue(call);
+    error = TryIssue(call, mask);
     if (error != 0 && error != -EOPNOTSUPP) continue;
     if (error == 0) Complain({"connected again to the server at ", server_->url});
     return error;
   }
-  return TryIssue(call);
+  return TryIssue(call, mask);
 }
 
 long Session::Request(int fd, uint64_t object, uint32_t number,
@@ -130,17 +139,17 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
   call.number = number;
   call.args[call.nargs++] = object;
   for (const uint64_t argument : arguments) call.args[call.nargs++] = argument;
-  if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
+  if (const long error = TryIssue(&call, block.before()); error != 0) return Unreachable(error);
   if (call.error == EBADF && fd >= 0) {
     client::Call proof;
     proof.number = kSysHostProve;
     proof.args[proof.nargs++] = object;
     proof.send_fd = fd;
-    if (const long error = TryIssue(&proof); error != 0) return Unreachable(error);
+    if (const long error = TryIssue(&proof, block.before()); error != 0) return Unreachable(error);
     // One of another server, most likely of one that is gone.
     if (proof.error == EBADF) return -ENOTCONN;
     if (proof.error != 0) return -proof.error;
-    if (const long error = TryIssue(&call); error != 0) return Unreachable(error);
+    if (const long error = TryIssue(&call, block.before()); error != 0) return Unreachable(error);
   }
   return call.error != 0 ? -call.error : static_cast<long>(call.retval[0]);
 }
@@ -164,7 +173,7 @@ long Session::NewSocket(int domain, int type, int protocol) {
   client::Call release;
   release.number = kSysHostRelease;
   release.args[release.nargs++] = call.retval[0];
-  Issue(&release);
+  Issue(&release, block.before());
   return -EMFILE;
 }
 
@@ -186,7 +195,8 @@ void Session::OpenPool(int domain) {
   call.args[call.nargs++] = static_cast<uint64_t>(domain);
   call.wants_fd = true;
   const UseCount use;
-  if (!connected() || connection_.Issue(&call) != 0 || call.received_fd < 0) return;
+  client::Interruption interruption = WithoutHandlers(block.before());
+  if (!connected() || connection_.Issue(&call, &interruption) != 0 || call.received_fd < 0) return;
   pool_.Open(call.received_fd, domain);
 }
 
@@ -293,7 +303,7 @@ void Session::Adopt(std::string_view inherited) {
   process_page().connected = true;
 }
 
-long Session::Connect() {
+long Session::Connect(client::SignalSet mask) {
   ProcessPage& page = process_page();
   const client::FutexLockGuard guard(&page.connect_lock);
   if (connected()) return 0;
@@ -307,7 +317,7 @@ long Session::Connect() {
   pool_.Close();
   connection_.Abandon();
   if (lost_.load(std::memory_order_relaxed) && retry_.never()) return -ENOTCONN;
-  const long error = ConnectAs(command_);
+  const long error = ConnectAs(command_, mask);
   if (error != 0) {
     connection_.Abandon();
     return error;
@@ -317,15 +327,16 @@ long Session::Connect() {
   return 0;
 }
 
-long Session::ConnectAs(std::string_view command) {
+long Session::ConnectAs(std::string_view command, client::SignalSet mask) {
   if (server_->url.empty() || server_->url_error != UrlError::kNone) return -EDESTADDRREQ;
   if (!server_->endpoint.is_unix()) return -EOPNOTSUPP;
-  const long error = connection_.Open(server_->endpoint);
+  const client::Interruption interruption = WithoutHandlers(mask);
+  const long error = connection_.Open(server_->endpoint, &interruption);
   // Else calls on a number that once was the host's would not be looked at.
   fd_cache.Forget(connection_.fd());
   if (error != 0) return error;
   if ((connection_.extensions() & kExtensionHostFd) == 0) return -EOPNOTSUPP;
-  return connection_.Guest(command);
+  return connection_.Guest(command, &interruption);
 }
 
 void Session::ComplainOnce(int error) {

@@ -42,8 +42,10 @@ class Session {
 
   // Makes `call`, over a new connection if there is none, or if the one that there was is lost and
   // the retry policy allows another. 0: the call's own outcome is in *call. -ENETDOWN: no
-  // connection (the first time, a line on stderr says why). Signals are to be blocked.
-  long Issue(client::Call* call);
+  // connection (the first time, a line on stderr says why). Signals are to be blocked; `mask` is
+  // the program's own, and signals that it lets in and that have no handler end or stop the program
+  // if the server takes long.
+  long Issue(client::Call* call, client::SignalSet mask);
 
   // Makes call `number` on `object`, whose end in this process is `fd` (-1: not to be proved), with
   // `arguments` behind the object. Proves that the process holds the object if the server asks for
@@ -111,11 +113,11 @@ class Session {
   bool execs() const;
   // As Issue, but in silence and with the -errno of why there is no connection; -ENOTCONN: it is
   // lost, and there shall be no other.
-  long TryIssue(client::Call* call);
+  long TryIssue(client::Call* call, client::SignalSet mask);
   long IssuePatiently(client::Call* call, client::SignalSet mask);
   bool Retries() const;
-  long Connect();
-  long ConnectAs(std::string_view command);
+  long Connect(client::SignalSet mask);
+  long ConnectAs(std::string_view command, client::SignalSet mask);
   void NoteLoss();
   // The server of an object cannot be reached: its calls' outcome.
   long Unreachable(long error);

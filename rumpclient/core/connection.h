@@ -53,7 +53,7 @@ class Connection {
 
   // The handshakes, each after Open: 0 or -errno (the wire's error or the handshake's own,
   // ETIMEDOUT if there is no answer within 10 seconds). Not thread-safe, either.
-  long Guest(std::string_view command);
+  long Guest(std::string_view command, const Interruption* interruption = nullptr);
   // Claims the process that `cookie` names; with `cancel` drops it, and the connection is closed
   // when the server has done so.
   long Fork(const PreforkCookie& cookie, bool cancel, const Interruption* interruption = nullptr);
@@ -170,7 +170,7 @@ class Connection {
   void Unlink(Pending* pending);
 
   void LetSignalsIn(Pending* pending);
-  void WaitUntilDeadline(Pending* pending);
+  void WaitWithoutHandlers(Pending* pending);
   void SendCancel(const Pending& pending);
   void Complete(Pending* pending, long result);
   void GiveFd(Pending* pending);

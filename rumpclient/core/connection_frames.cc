@@ -94,7 +94,7 @@ bool Connection::LockToSend(const Interruption* interruption) {
 long Connection::Send(OutgoingFrame* frame, const Interruption* interruption, int send_fd) {
   const bool may_leave = send_fd < 0 && frame->is_own();
   // To threads that are expected only where somebody loses patience with them.
-  const bool patient = interruption != nullptr && interruption->deadline.is_never();
+  const bool patient = interruption != nullptr && interruption->lets_handlers_in();
   if (may_leave && patient && send_lock_.expects() && send_lock_.Leave(frame->own())) return 0;
   if (!send_lock_.TryLock()) {
     if (may_leave && send_lock_.Leave(frame->own())) return 0;

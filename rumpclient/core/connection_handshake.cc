@@ -153,9 +153,9 @@ void Connection::SetTimeout(bool on) {
   SetTimeoutOption(fd(), SO_RCVTIMEO, on ? kShortWait : 0);
 }
 
-long Connection::Guest(std::string_view command) {
+long Connection::Guest(std::string_view command, const Interruption* interruption) {
   const CommandName name(command);
-  return Handshake(HandshakeKind::kGuest, name.bytes, name.size, nullptr);
+  return Handshake(HandshakeKind::kGuest, name.bytes, name.size, interruption);
 }
 
 long Connection::Exec(std::string_view command) {

@@ -119,7 +119,7 @@ void Connection::Sleep(Pending* pending) {
 
 void Connection::LetSignalsIn(Pending* pending) {
   Interruption* const interruption = pending->interruption;
-  if (!interruption->deadline.is_never()) return WaitUntilDeadline(pending);
+  if (!interruption->lets_handlers_in()) return WaitWithoutHandlers(pending);
   const Wait wait = {&WaitWithSignals, &DropCancelled, pending};
   if (interruption->around != nullptr) {
     interruption->around(interruption, wait);
@@ -128,7 +128,7 @@ void Connection::LetSignalsIn(Pending* pending) {
   }
 }
 
-void Connection::WaitUntilDeadline(Pending* pending) {
+void Connection::WaitWithoutHandlers(Pending* pending) {
   if (pending->watching) {
     WaitFor(POLLIN, pending->interruption);
     return;

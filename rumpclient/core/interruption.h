@@ -27,6 +27,10 @@ struct Interruption {
   // When waiting ends. Unless that is never, no handler runs in it, only what signals without one
   // do.
   Deadline deadline;
+  // The same without an end.
+  bool keeps_handlers_out = false;
+
+  bool lets_handlers_in() const { return deadline.is_never() && !keeps_handlers_out; }
 };
 
 // Whether a handler for one of `signals` ends the system call `number` with EINTR: not where the

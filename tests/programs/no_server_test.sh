@@ -47,6 +47,27 @@ finish listener 1
 wait_for web_server says web_server "(ConnectionReset|BrokenPipe)Error"
 stop web_server
 
+# A server that stalls keeps no program from being ended, in a call or while it connects.
+serve
+start caller "$python" -c 'import socket
+s = socket.socket()
+print("begins", flush=True)
+while True: s.getsockname()'
+begins() { [[ -s $tmp/$1.log ]]; }
+wait_for caller begins caller
+kill -s STOP "${pids["mortal"]}"
+start newcomer "$python" -c 'import socket
+print("begins", flush=True)
+socket.socket()'
+wait_for newcomer begins newcomer
+sleep 0.2
+soon=$((SECONDS + 8))
+kill "${pids["caller"]}" "${pids["newcomer"]}"
+finish caller 143
+finish newcomer 143
+((SECONDS < soon)) || fail "a program has ended only when it had lost patience with its server"
+stop mortal KILL
+
 # A direct pair stands by itself.
 serve
 truncate -s 20M "$tmp/www/20MB"
