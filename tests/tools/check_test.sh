@@ -57,7 +57,8 @@ RUMPHIJACK_ENTRY=symbols audit 7 "0 of"
 RUMPHIJACK_ENTRY=symbols audit 123 "1  getsockname by" name
 check 123 "" --audit --output "$tmp/list" "$escaping" socket
 grep -q "1 of" "$tmp/list" || fail "--output FILE has not the list"
-check 125 "/nonexistent/list" --audit --output /nonexistent/list "$escaping"
+check 125 "/nonexistent/list" --audit --output /nonexistent/list touch "$tmp/ran"
+[[ ! -e $tmp/ran ]] || fail "the program has run though its report cannot be written"
 RUMPHIJACK=nonsense check 125 "nonsense" --audit "$escaping"
 
 # It ends as the program ends, with all that the program has started.

@@ -48,17 +48,25 @@ void Supervise(const SignalHold& hold, pid_t child, Tracer* tracer) {
   }
 }
 
-absl::Status WriteReport(const std::string& report, const Invocation& invocation) {
+// Where the report goes: the file --output, or nullptr for stderr.
+using Output = std::unique_ptr<FILE, int (*)(FILE*)>;
+
+absl::StatusOr<Output> OpenOutput(const Invocation& invocation) {
   const auto output = invocation.options.find("--output");
-  if (output == invocation.options.end()) {
+  if (output == invocation.options.end()) return Output(nullptr, &fclose);
+  FILE* const file = fopen(output->second.c_str(), "ae");
+  if (file == nullptr) return absl::ErrnoToStatus(errno, output->second);
+  return Output(file, &fclose);
+}
+
+absl::Status WriteReport(const std::string& report, Output output, const Invocation& invocation) {
+  if (output == nullptr) {
     fprintf(stderr, "rump check: %s", report.c_str());
     return absl::OkStatus();
   }
-  FILE* const file = fopen(output->second.c_str(), "ae");
-  if (file == nullptr) return absl::ErrnoToStatus(errno, output->second);
-  const bool written = fputs(report.c_str(), file) >= 0;
-  if (fclose(file) != 0 || !written) return absl::ErrnoToStatus(errno, output->second);
-  return absl::OkStatus();
+  const bool written = fputs(report.c_str(), output.get()) >= 0;
+  if (fclose(output.release()) == 0 && written) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, invocation.options.at("--output"));
 }
 
 }  // namespace
@@ -70,6 +78,9 @@ absl::StatusOr<int> Audit(const Invocation& invocation, const std::string& path)
   if (!library.ok()) return library.status();
   absl::StatusOr<ServerUrl> server = NamedServer(invocation);
   if (!server.ok()) return server.status();
+  // Before the program has run in vain.
+  absl::StatusOr<Output> output = OpenOutput(invocation);
+  if (!output.ok()) return output.status();
   const SignalHold hold;
   std::unique_ptr<PrivateServer> private_server;
   if (server->url.empty()) {
@@ -94,7 +105,9 @@ absl::StatusOr<int> Audit(const Invocation& invocation, const std::string& path)
   if (!child.ok()) return child.status();
   Supervise(hold, *child, &tracer);
   private_server.reset();
-  if (absl::Status written = WriteReport(audit.Report(), invocation); !written.ok()) return written;
+  if (absl::Status written = WriteReport(audit.Report(), *std::move(output), invocation);
+      !written.ok())
+    return written;
   if (audit.escaped() > 0) return kEscaped;
   EndLike(tracer.wait_status());
 }
