@@ -41,8 +41,6 @@ std::string_view DescribeErrno(int error) {
       return "what listens there is not a rump_server";
     case EPROTONOSUPPORT:
       return "its protocol version is another one";
-    case EAGAIN:
-      return "it takes no more connections";
     case EMFILE:
     case ENFILE:
       return "no file descriptor left";

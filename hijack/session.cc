@@ -354,6 +354,9 @@ void Session::ComplainOnce(int error) {
   } else if (error == ENOTCONN) {
     Complain({"no network: the connection to the server at ", server_->url,
               " is lost; with RUMPHIJACK_RETRYCONNECT=once new sockets connect again"});
+  } else if (error == EAGAIN) {
+    Complain({"no network: RUMP_SERVER=", server_->url,
+              ": the server has as many clients as it takes (rump_server --max-clients)"});
   } else if (error == EOPNOTSUPP) {
     Complain({"no network: RUMP_SERVER=", server_->url,
               ": the server does not offer the extension hostfd; start a rump_server without "

@@ -22,6 +22,13 @@ absl::Status ConnectionFailure(const ServerUrl& url, long error) {
     case EPROTONOSUPPORT:
       return absl::UnavailableError(
           absl::StrCat("the server at ", where, " speaks another version of the protocol"));
+    case EAGAIN:
+      return absl::UnavailableError(absl::StrCat(
+          "the server at ", where,
+          " has as many clients as it takes (--max-clients); end one of its programs"));
+    case ETIMEDOUT:
+      return absl::UnavailableError(absl::StrCat(
+          "what listens at ", where, " does not answer: it is stopped, or no rump server"));
     default:
       return absl::ErrnoToStatus(static_cast<int>(error),
                                  absl::StrCat("cannot connect to ", where));
@@ -36,8 +43,7 @@ absl::Status OpenControl(const ServerUrl& url, const std::string& name,
     return ConnectionFailure(url, -result);
   }
   if (const long result = connection->Guest(name); result < 0) {
-    return absl::ErrnoToStatus(static_cast<int>(-result),
-                               absl::StrCat(url.url, " (from ", url.origin, ") refused us"));
+    return ConnectionFailure(url, -result);
   }
   if ((connection->extensions() & kExtensionControl) == 0) {
     return absl::UnimplementedError(absl::StrCat(
