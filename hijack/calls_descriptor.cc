@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -65,6 +66,12 @@ long DupOnto(int fd, int target, F dup) {
   if (fd == target) return dup();
   // A child on its parent's memory is about to exec, and the parent keeps its own descriptor.
   if (session.Owns(target) && OwnMemory()) {
+    // What the program may not take does not make way: nothing would come in its place.
+    rlimit limit;
+    if (RawSyscall(SYS_getrlimit, RLIMIT_NOFILE, &limit) == 0 &&
+        static_cast<rlim_t>(target) >= limit.rlim_cur) {
+      return -EBADF;
+    }
     // Else the move might give `fd` a meaning.
     if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
     if (const long error = session.MoveFd(target); error != 0) return error;
@@ -137,8 +144,10 @@ Outcome CallDup2(const Args& args) {
 Outcome CallDup3(const Args& args) {
   const int fd = args.fd();
   const int target = args.get<int>(1);
-  return Done(
-      DupOnto(fd, target, [&] { return RawSyscall(SYS_dup3, fd, target, args.get<int>(2)); }));
+  const int flags = args.get<int>(2);
+  // The host refuses it first of all, so nothing has to make way.
+  if ((flags & ~O_CLOEXEC) != 0) return kPass;
+  return Done(DupOnto(fd, target, [&] { return RawSyscall(SYS_dup3, fd, target, flags); }));
 }
 
 Outcome CallFcntl(const Args& args) {

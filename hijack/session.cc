@@ -369,8 +369,8 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd(int fd) {
   const client::SignalBlock block;
-  // It is not needed, and the program closes it by putting another in its place.
-  if (fd == pool_.fd()) return pool_.Abandon(), 0;
+  // It is not needed.
+  if (fd == pool_.fd()) return pool_.Close(), 0;
   client::Interruption interruption;
   interruption.mask = block.before();
   const long error = connection_.MoveFd(&interruption);

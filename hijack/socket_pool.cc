@@ -109,8 +109,4 @@ void SocketPool::Close() {
   if (fd >= 0) RawSyscall(SYS_close, fd);
 }
 
-void SocketPool::Abandon() {
-  if (fd() >= 0) Release();
-}
-
 }  // namespace rump::hijack

@@ -29,8 +29,6 @@ class SocketPool {
   void Open(int fd, int domain);
   // Closes the descriptor, also one that a fork has left here.
   void Close();
-  // Forgets the descriptor, which the caller is about to replace.
-  void Abandon();
 
   // The pool's descriptor, which the program does not know of, or -1.
   int fd() const { return fd_.load(std::memory_order_relaxed); }
