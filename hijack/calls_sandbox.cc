@@ -26,6 +26,7 @@ Outcome Install(long number, const Args& args, const sock_fprog* filter) {
     return filter != nullptr && FilterAllows(*filter, call);
   };
   if (!allows(SYS_getsockname)) AskNoMore();
+  if (!allows(SYS_getrlimit) || !allows(SYS_fcntl)) AskLimitNoMore();
   constexpr long kOfSends[] = {SYS_sendto, SYS_sendmsg, SYS_ppoll, SYS_getsockopt, SYS_getpid};
   for (const long call : kOfSends) {
     if (!allows(call)) SendNoMore();

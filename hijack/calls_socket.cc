@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -15,6 +16,7 @@
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
 #include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 namespace {
@@ -120,6 +122,27 @@ long EndOfListener(const HijackedFd& listener) {
   return error != 0 ? error : -EINVAL;
 }
 
+// Whether the process has no number for another descriptor, which the kernel would drop, and with
+// it the connection. Only threads that make descriptors meanwhile can prove it wrong.
+bool IsTableFull(const HijackedFd& listener) {
+  // So many open descriptors of higher numbers than all that were ever looked at are not expected.
+  constexpr rlim_t kUnseen = 256;
+  if (!MayAskLimit()) return false;
+  rlimit limit;
+  if (RawSyscall(SYS_getrlimit, RLIMIT_NOFILE, &limit) != 0) return false;
+  const rlim_t end = std::min<rlim_t>(limit.rlim_cur, FdCache::kSlots);
+  if (static_cast<rlim_t>(std::max(fd_cache.highest(), 0)) + kUnseen < end) return false;
+  // The last number, then any.
+  if (limit.rlim_cur > 0 && RawSyscall(SYS_fcntl, limit.rlim_cur - 1, F_GETFD) == -EBADF) {
+    return false;
+  }
+  const client::SignalBlock block;
+  const long spare = RawSyscall(SYS_fcntl, listener.fd, F_DUPFD_CLOEXEC, 0);
+  if (spare < 0) return true;
+  RawSyscall(SYS_close, spare);
+  return false;
+}
+
 long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags) {
   if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return -EINVAL;
   if (listener->kind == FdKind::kDatagram) return -EOPNOTSUPP;
@@ -127,6 +150,7 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
     // Another process that shares the socket may have made it one.
     if (const long error = CheckListener(*listener); error != 0) return error;
   }
+  if (IsTableFull(*listener)) return -EMFILE;
   AcceptRecord record;
   iovec iov = {&record, sizeof record};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};

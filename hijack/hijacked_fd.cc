@@ -22,6 +22,7 @@ namespace {
 // Not on the process's page: the child of a fork is in its parent's sandbox.
 constinit std::atomic<bool> may_ask{true};
 constinit std::atomic<bool> may_send{true};
+constinit std::atomic<bool> may_ask_limit{true};
 
 // Whether there may be streams whose program has set SO_SNDBUF before they were connected: others
 // are not asked about. It is not known of those that came by an exec or by a message.
@@ -114,6 +115,8 @@ bool MayAsk() { return may_ask.load(std::memory_order_relaxed); }
 void AskNoMore() { may_ask.store(false, std::memory_order_relaxed); }
 bool MaySend() { return may_send.load(std::memory_order_relaxed); }
 void SendNoMore() { may_send.store(false, std::memory_order_relaxed); }
+bool MayAskLimit() { return may_ask_limit.load(std::memory_order_relaxed); }
+void AskLimitNoMore() { may_ask_limit.store(false, std::memory_order_relaxed); }
 
 StreamState Settle(HijackedFd* hijacked) {
   if (HasPeer(*hijacked)) {

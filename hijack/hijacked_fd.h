@@ -35,6 +35,9 @@ void AskNoMore();
 // Whether bytes of a write may be sent by sendto(2) and sendmsg(2), which a sandbox can forbid.
 bool MaySend();
 void SendNoMore();
+// Whether the limit of descriptors may be asked for, the same.
+bool MayAskLimit();
+void AskLimitNoMore();
 
 // The state of a stream of kind kFresh.
 enum class StreamState { kUnconnected, kConnecting, kConnected };

@@ -253,6 +253,72 @@ TEST(Descriptors, OtherNumbersAreNotOpen) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+// Numbers beyond the limit are nobody's, whatever is open there already.
+TEST(Descriptors, NoNumbersBeyondTheLimit) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    closefrom(3);
+    const Fd sockets[] = {Fd(socket(AF_INET, SOCK_STREAM, 0)), Fd(socket(AF_INET, SOCK_STREAM, 0)),
+                          Fd(socket(AF_INET, SOCK_STREAM, 0)), Fd(socket(AF_INET, SOCK_STREAM, 0)),
+                          Fd(socket(AF_INET, SOCK_DGRAM, 0))};
+    rlimit usual;
+    if (getrlimit(RLIMIT_NOFILE, &usual) != 0) _exit(1);
+    const rlimit limit{100, usual.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(2);
+    const auto fails = [](long result, int error) { return result == -1 && errno == error; };
+    for (int fd = 100; fd < 1100; ++fd) {
+      if (!fails(dup2(0, fd), EBADF) || !fails(dup3(3, fd, O_CLOEXEC), EBADF)) _exit(3);
+      if (!fails(dup3(0, fd, -1), EINVAL)) _exit(4);
+    }
+    if (setrlimit(RLIMIT_NOFILE, &usual) != 0) _exit(5);
+    for (int fd = 100; fd < 1100; ++fd) {
+      if (!fails(dup3(0, fd, -1), EINVAL) || !fails(close(fd), EBADF)) _exit(6);
+    }
+    for (const Fd& fd : sockets) {
+      if (bind(fd.get(), Addr(Loopback(0)), sizeof(sockaddr_in)) != 0) _exit(7);
+    }
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Descriptors, WithoutANumberNothingIsAccepted) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    closefrom(3);
+    const Fd listener = Listen(16, SOCK_NONBLOCK);
+    const Fd clients[] = {Connect(PortOf(listener)), Connect(PortOf(listener))};
+    for (const Fd& client : clients) {
+      if (!WriteAll(client.get(), "sent")) _exit(1);
+    }
+    Fd last(dup(0));
+    rlimit usual;
+    if (getrlimit(RLIMIT_NOFILE, &usual) != 0) _exit(2);
+    const rlimit limit{static_cast<rlim_t>(last.get()) + 1, usual.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(3);
+    if (PollFor(listener.get(), POLLIN, kPatience) != POLLIN) _exit(4);
+    for (int i = 0; i < 3; ++i) {
+      if (accept(listener.get(), nullptr, nullptr) != -1 || errno != EMFILE) _exit(5);
+      if (accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC) != -1 || errno != EMFILE) {
+        _exit(6);
+      }
+    }
+    last.Close();
+    const Fd first(accept(listener.get(), nullptr, nullptr));
+    if (first.get() < 0 || ReadExactly(first.get(), 4) != "sent") _exit(7);
+    if (accept(listener.get(), nullptr, nullptr) != -1 || errno != EMFILE) _exit(8);
+    if (setrlimit(RLIMIT_NOFILE, &usual) != 0) _exit(9);
+    if (PollFor(listener.get(), POLLIN, kPatience) != POLLIN) _exit(10);
+    const Fd second(accept(listener.get(), nullptr, nullptr));
+    _exit(second.get() >= 0 && ReadExactly(second.get(), 4) == "sent" ? 0 : 11);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST(Descriptors, FlagsOfADescriptionAreSeenByAllDups) {
   auto [client, server] = TcpPair();
   const Fd listener = Listen();
