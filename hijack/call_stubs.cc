@@ -57,9 +57,9 @@ static_assert(FdCache::kSlots == 65536 && static_cast<int>(FdKind::kUnknown) == 
                   static_cast<int>(FdKind::kHost) == 1 &&
                   static_cast<int>(FdKind::kConnected) == 2 &&
                   static_cast<int>(FdKind::kWriteShut) == 3 &&
-                  offsetof(msghdr, msg_controllen) == 40 && F_DUPFD == 0 &&
-                  F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 && O_RDONLY == 0 &&
-                  O_CLOEXEC == 0x80000,
+                  offsetof(msghdr, msg_controllen) == 40 && (MSG_ERRQUEUE | MSG_TRUNC) == 0x2020 &&
+                  F_DUPFD == 0 && F_DUPFD_CLOEXEC == 1030 && SIOCGIFNAME >> 8 == 0x89 &&
+                  O_RDONLY == 0 && O_CLOEXEC == 0x80000,
               "gates.S knows them as well");
 
 // The program's own sockets come through the symbols first. libc's are of nscd and syslog, which

@@ -49,6 +49,9 @@ Outcome CallWritev(const Args& args);
 Outcome CallSendto(const Args& args);
 Outcome CallSendmsg(const Args& args);
 Outcome CallSendmmsg(const Args& args);
+// What writing nothing to `fd` comes to, as sendfile(2) and splice(2) ask whether they may go on.
+// kPass: they may.
+Outcome SendNothing(int fd);
 // writev(2) with flags of send(2).
 Outcome SendVector(int fd, const iovec* iov, int count, int flags);
 

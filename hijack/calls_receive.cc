@@ -2,6 +2,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include <algorithm>
+
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
@@ -78,12 +80,34 @@ bool HasBytes(int fd) {
   return RawSyscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, nullptr, nullptr) > 0;
 }
 
+// tcp(7): with MSG_TRUNC bytes are taken and thrown away.
+bool IsDiscard(int flags) { return (flags & MSG_TRUNC) != 0 && (flags & MSG_OOB) == 0; }
+
+// Receives as many bytes as `msg` has room for, if they are not very many, to nowhere.
+long Discard(int fd, const msghdr& msg, int flags) {
+  constexpr size_t kParts = 16;
+  static char nowhere[64 * 1024];
+  if (const long error = CheckVector(msg); error != 0) return error;
+  size_t left = 0;
+  for (size_t i = 0; i < msg.msg_iovlen; ++i) left += msg.msg_iov[i].iov_len;
+  iovec parts[kParts];
+  msghdr all = {};
+  all.msg_iov = parts;
+  while (left > 0 && all.msg_iovlen < kParts) {
+    const size_t size = std::min(left, sizeof nowhere);
+    parts[all.msg_iovlen++] = {nowhere, size};
+    left -= size;
+  }
+  return RawSyscall(SYS_recvmsg, fd, &all, flags & ~MSG_TRUNC);
+}
+
 // A connected stream has neither addresses nor control data to give, unlike its end C.
 long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
   msghdr bare = {};
   bare.msg_iov = msg->msg_iov;
   bare.msg_iovlen = msg->msg_iovlen;
-  const long r = RawSyscall(SYS_recvmsg, fd, &bare, flags);
+  const long r =
+      IsDiscard(flags) ? Discard(fd, *msg, flags) : RawSyscall(SYS_recvmsg, fd, &bare, flags);
   if (r < 0) return r;
   msg->msg_namelen = 0;
   msg->msg_controllen = 0;
@@ -94,11 +118,14 @@ long ReceiveStreamMessage(int fd, msghdr* msg, int flags) {
 // Receives where the bytes are not the host's. kPass: they are.
 Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
   if (!Identify(fd, hijacked)) return kPass;
+  // A stream has no errors apart.
+  if ((flags & MSG_ERRQUEUE) != 0 && hijacked->kind != FdKind::kDatagram) return Done(-EAGAIN);
   switch (hijacked->kind) {
     case FdKind::kDatagram:
+      if (const long error = CheckVector(*msg); error != 0) return Done(error);
       return Done(ReceiveDatagram(*hijacked, msg, flags));
     case FdKind::kFresh:
-      if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) return kPass;
+      if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) break;
       return Done(PendingError(*hijacked, (flags & MSG_OOB) != 0 ? EINVAL : ENOTCONN));
     case FdKind::kListener:
       return Done(-ENOTCONN);
@@ -108,10 +135,11 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
     }
     case FdKind::kUntold:
       SetKind(hijacked, FdKind::kConnected);
-      return kPass;
+      break;
     default:
-      return kPass;
+      break;
   }
+  return IsDiscard(flags) ? Done(ReceiveStreamMessage(fd, msg, flags)) : kPass;
 }
 
 // CMSG_NXTHDR(3), which may be a call of libc, for what the kernel has written.
@@ -189,7 +217,7 @@ Outcome ReceiveVector(int fd, const iovec* iov, int count, int flags) {
 
 Outcome CallRead(const Args& args) {
   // Reading nothing takes no datagram, unlike receiving nothing.
-  if (args.slot[2] == 0) return kPass;
+  if (args.slot[2] == 0 || args.slot[2] > SSIZE_MAX) return kPass;
   return ReceiveBuffer(args.fd(), args.get<void*>(1), args.slot[2], 0);
 }
 
@@ -204,7 +232,7 @@ Outcome CallRecvfrom(const Args& args) {
   const int flags = args.get<int>(3);
   auto* name = args.get<sockaddr*>(4);
   auto* name_len = args.get<socklen_t*>(5);
-  if (name == nullptr || name_len == nullptr) return ReceiveBuffer(fd, buffer, size, flags);
+  if (name == nullptr || !IsPointer(name_len)) return ReceiveBuffer(fd, buffer, size, flags);
 
   BufferMessage msg(buffer, size, name, *name_len);
   HijackedFd hijacked;
@@ -220,7 +248,7 @@ Outcome CallRecvfrom(const Args& args) {
 
 Outcome CallRecvmsg(const Args& args) {
   auto* msg = args.get<msghdr*>(1);
-  if (msg == nullptr) return kPass;
+  if (!IsPointer(msg)) return kPass;
   return Done(ReceiveMessage(args.fd(), msg, args.get<int>(2)));
 }
 
@@ -230,6 +258,7 @@ Outcome CallRecvmmsg(const Args& args) {
   const auto count = args.get<unsigned>(2);
   const int flags = args.get<int>(3);
   auto* timeout = args.get<timespec*>(4);
+  if (!IsPointer(msgs)) return kPass;
   HijackedFd hijacked;
   if (Identify(fd, &hijacked)) return Done(ReceiveMessages(fd, msgs, count, flags, timeout));
   const long r = RawSyscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
@@ -18,6 +20,10 @@ namespace {
 
 using client::RawSyscall;
 
+// Whether the program has given one buffer, or vectors, which may be anything: the kernel is to
+// read them.
+enum class Form { kBuffer, kVector };
+
 // What a write that nobody will read ends with.
 long BrokenPipe(long error, int flags) {
   if (error == -EPIPE && (flags & MSG_NOSIGNAL) == 0) {
@@ -27,6 +33,7 @@ long BrokenPipe(long error, int flags) {
 }
 
 long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
+  if (const long error = CheckVector(*msg); error != 0) return error;
   const uint64_t request_flags = ToSlot(flags | MSG_DONTWAIT | MSG_NOSIGNAL);
   // A plain buffer needs fewer exchanges than a header that names it.
   if (msg->msg_iovlen != 1 || msg->msg_controllen != 0) {
@@ -53,41 +60,34 @@ long FirstLostWrite(int fd, const msghdr& msg) {
   int error = 0;
   socklen_t len = sizeof error;
   RawSyscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &len);
-  // The next write fails as C says, and nothing more will come to be read.
-  if (OwnMemory()) fd_cache.Set(fd, FdKind::kReadShut);
-  if (error != 0) return -long{error};
   size_t size = 0;
   for (size_t i = 0; i < msg.msg_iovlen; ++i) size += msg.msg_iov[i].iov_len;
-  return static_cast<long>(size);
+  // The next write fails as C says, and nothing more will come to be read. What is empty gets to
+  // nobody, so the peer does not say that it is gone.
+  if ((error != 0 || size != 0) && OwnMemory()) fd_cache.Set(fd, FdKind::kReadShut);
+  if (error != 0) return -long{error};
+  return static_cast<long>(std::min(size, kMaxTransfer));
 }
-
-// Whether there is nothing to be sent, which is also how sendfile(2) and splice(2) ask whether they
-// may go on.
-bool IsEmpty(const msghdr& msg) { return msg.msg_iovlen == 1 && msg.msg_iov->iov_len == 0; }
 
 // Sends on a connected stream. TCP learns only by a write that the peer is gone, and so takes one
 // more, while C says EPIPE at once; a program may not be ready for that before it has read the end.
-Outcome SendOnStream(int fd, const msghdr& msg, int flags) {
+Outcome SendOnStream(int fd, const msghdr& msg, int flags, Form form) {
   msghdr bare = {};
   bare.msg_iov = msg.msg_iov;
   bare.msg_iovlen = msg.msg_iovlen;
   const int quiet = flags | MSG_NOSIGNAL;
-  const long r = msg.msg_iovlen == 1 ? RawSyscall(SYS_sendto, fd, msg.msg_iov->iov_base,
-                                                  msg.msg_iov->iov_len, quiet, nullptr, 0)
-                                     : RawSyscall(SYS_sendmsg, fd, &bare, quiet);
+  const long r = form == Form::kBuffer ? RawSyscall(SYS_sendto, fd, msg.msg_iov->iov_base,
+                                                    msg.msg_iov->iov_len, quiet, nullptr, 0)
+                                       : RawSyscall(SYS_sendmsg, fd, &bare, quiet);
   // The number is the host's by now.
   if (r == -ENOTSOCK) return kPass;
   if (r == -EPIPE && HasPeerLeft(fd)) return Done(FirstLostWrite(fd, msg));
   return Done(BrokenPipe(r, flags));
 }
 
-// Sends where the bytes are not the host's, or may be lost. kPass: they are the host's.
-Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
-  const bool moves_bytes = msg->msg_name == nullptr && msg->msg_controllen == 0 &&
-                           (flags & MSG_OOB) == 0 && !IsEmpty(*msg);
-  if (moves_bytes && fd_cache.Get(fd) == FdKind::kConnected && MaySend()) {
-    return SendOnStream(fd, *msg, flags);
-  }
+// Sends where the bytes are not a stream's, or the stream takes none. kPass: they are the host's,
+// or those of *hijacked, a connected stream.
+Outcome SendOffStream(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
   if (!Identify(fd, hijacked)) return kPass;
   switch (hijacked->kind) {
     case FdKind::kDatagram:
@@ -103,11 +103,23 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
     default:
       break;
   }
+  return kPass;
+}
+
+// Sends where the bytes are not the host's, or may be lost. kPass: they are the host's.
+Outcome Send(int fd, const msghdr* msg, int flags, Form form, HijackedFd* hijacked) {
+  const bool is_bare =
+      msg->msg_name == nullptr && msg->msg_controllen == 0 && (flags & MSG_OOB) == 0;
+  if (is_bare && fd_cache.Get(fd) == FdKind::kConnected && MaySend()) {
+    return SendOnStream(fd, *msg, flags, form);
+  }
+  const Outcome outcome = SendOffStream(fd, msg, flags, hijacked);
+  if (outcome.handled || hijacked->object == 0) return outcome;
   if ((flags & MSG_OOB) != 0) {
     // Only a server that expects it looks for urgent data.
     hijacked->Request(kSysHostUrgent);
-  } else if (hijacked->kind == FdKind::kConnected && !IsEmpty(*msg) && MaySend()) {
-    return SendOnStream(fd, *msg, flags);
+  } else if (hijacked->kind == FdKind::kConnected && MaySend()) {
+    return SendOnStream(fd, *msg, flags, form);
   }
   return kPass;
 }
@@ -116,7 +128,7 @@ Outcome Send(int fd, const msghdr* msg, int flags, HijackedFd* hijacked) {
 // the server.
 Outcome SendMessage(int fd, const msghdr* msg, int flags) {
   HijackedFd hijacked;
-  const Outcome outcome = Send(fd, msg, flags, &hijacked);
+  const Outcome outcome = Send(fd, msg, flags, Form::kVector, &hijacked);
   if (outcome.handled || hijacked.object == 0) return outcome;
   msghdr bare = {};
   bare.msg_iov = msg->msg_iov;
@@ -127,19 +139,27 @@ Outcome SendMessage(int fd, const msghdr* msg, int flags) {
 Outcome SendBuffer(int fd, const void* buffer, size_t size, int flags) {
   BufferMessage msg(buffer, size, nullptr, 0);
   HijackedFd hijacked;
-  return Send(fd, msg.header(), flags, &hijacked);
+  return Send(fd, msg.header(), flags, Form::kBuffer, &hijacked);
 }
 
 }  // namespace
+
+Outcome SendNothing(int fd) {
+  const msghdr none = {};
+  HijackedFd hijacked;
+  return SendOffStream(fd, &none, 0, &hijacked);
+}
 
 Outcome SendVector(int fd, const iovec* iov, int count, int flags) {
   if (!IsVectorCount(count)) return kPass;
   const msghdr msg = VectorMessage(iov, count);
   HijackedFd hijacked;
-  return Send(fd, &msg, flags, &hijacked);
+  return Send(fd, &msg, flags, Form::kVector, &hijacked);
 }
 
 Outcome CallWrite(const Args& args) {
+  // Unlike send(2), it does not take what is too much for less.
+  if (args.slot[2] > SSIZE_MAX) return kPass;
   return SendBuffer(args.fd(), args.get<const void*>(1), args.slot[2], 0);
 }
 
@@ -157,14 +177,14 @@ Outcome CallSendto(const Args& args) {
 
   BufferMessage msg(buffer, size, name, args.get<socklen_t>(5));
   HijackedFd hijacked;
-  const Outcome outcome = Send(fd, msg.header(), flags, &hijacked);
+  const Outcome outcome = Send(fd, msg.header(), flags, Form::kBuffer, &hijacked);
   if (outcome.handled || hijacked.object == 0) return outcome;
   return Done(RawSyscall(SYS_sendto, fd, buffer, size, flags, nullptr, 0));
 }
 
 Outcome CallSendmsg(const Args& args) {
   const auto* msg = args.get<const msghdr*>(1);
-  if (msg == nullptr) return kPass;
+  if (!IsPointer(msg)) return kPass;
   return SendMessage(args.fd(), msg, args.get<int>(2));
 }
 
@@ -173,7 +193,7 @@ Outcome CallSendmmsg(const Args& args) {
   auto* msgs = args.get<mmsghdr*>(1);
   const auto count = args.get<unsigned>(2);
   HijackedFd hijacked;
-  if (!Identify(fd, &hijacked)) return kPass;
+  if (!IsPointer(msgs) || !Identify(fd, &hijacked)) return kPass;
   unsigned done = 0;
   while (done < count) {
     const Outcome outcome = SendMessage(fd, &msgs[done].msg_hdr, args.get<int>(3));

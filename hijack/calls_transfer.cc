@@ -101,8 +101,7 @@ Outcome CallSendfile(const Args& args) {
   if (hijacked.kind == FdKind::kDatagram) {
     return Done(SendFileAsDatagram(args.fd(), args.get<int>(1), args.get<off_t*>(2), args.slot[3]));
   }
-  // Writing nothing says whether anything can be written.
-  return CallWrite(MakeArgs(args.fd()));
+  return SendNothing(args.fd());
 }
 
 Outcome CallSplice(const Args& args) {
@@ -115,7 +114,7 @@ Outcome CallSplice(const Args& args) {
   if (IsConnected(hijacked.kind) || !IsSpliceable(args)) return kPass;
   // Datagrams are no bytes in a pipe of the host. Callers then read and write by themselves.
   if (hijacked.kind == FdKind::kDatagram) return Done(-EINVAL);
-  return writes ? CallWrite(MakeArgs(out)) : CallRecvfrom(MakeArgs(in));
+  return writes ? SendNothing(out) : CallRecvfrom(MakeArgs(in));
 }
 
 Outcome CallPreadv2(const Args& args) {

@@ -18,6 +18,8 @@
 #define HOST 1
 #define WRITE_SHUT 3
 #define CONTROL_SIZE 40
+#define STREAM_FLAGS 0x2020
+#define FIRST_PAGE 4096
 #define F_DUPFD_CLOEXEC 1030
 #define SOCKET_REQUESTS 0x89
 #define O_CLOEXEC 0x80000
@@ -89,11 +91,13 @@ PIECE rumphijack_gate_Named
         ja      ASK(rumphijack_gate_Named_end)
         test    %r8, %r8
         jne     ASK(rumphijack_gate_Named_end)
+        test    $STREAM_FLAGS, %r10d
+        jne     ASK(rumphijack_gate_Named_end)
 rumphijack_gate_Named_end:
 
 PIECE rumphijack_gate_Plain
-        test    %rsi, %rsi
-        je      ASK(rumphijack_gate_Plain_end)
+        cmp     $FIRST_PAGE, %rsi               // signed: nor is what is the kernel's a pointer
+        jl      ASK(rumphijack_gate_Plain_end)
         cmpq    $0, CONTROL_SIZE(%rsi)
         jne     ASK(rumphijack_gate_Plain_end)
         LOOK_UP rumphijack_gate_Plain_end

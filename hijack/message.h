@@ -2,20 +2,27 @@
 #ifndef HIJACK_MESSAGE_H_
 #define HIJACK_MESSAGE_H_
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+
+#include <algorithm>
 
 #include "hijack/hijacked_fd.h"
 
 namespace rump::hijack {
 
+// MAX_RW_COUNT of the kernel: no call moves more, whatever it is asked for.
+inline constexpr size_t kMaxTransfer = 0x7ffff000;
+
 // A msghdr for one buffer, with room for its iovec.
 class BufferMessage {
  public:
   BufferMessage(const void* buffer, size_t size, const void* name, socklen_t name_len)
-      : iov_{const_cast<void*>(buffer), size} {
+      : iov_{const_cast<void*>(buffer), std::min(size, kMaxTransfer)} {
     header_.msg_name = const_cast<void*>(name);
     header_.msg_namelen = name_len;
     header_.msg_iov = &iov_;
@@ -34,6 +41,20 @@ class BufferMessage {
 // Whether readv(2) and writev(2) with `count` buffers get to the socket: none move nothing, and too
 // many are an error that the host gives as well.
 inline bool IsVectorCount(int count) { return count > 0 && count <= IOV_MAX; }
+
+// Whether `pointer` may be one at all, which costs nothing to see: neither in the first page, as
+// those of null objects are, nor of the kernel's.
+inline bool IsPointer(const void* pointer) { return reinterpret_cast<intptr_t>(pointer) >= 4096; }
+
+// What the kernel says of `msg`'s vector before it moves anything: 0, or -errno.
+inline long CheckVector(const msghdr& msg) {
+  if (msg.msg_iovlen > IOV_MAX) return -EMSGSIZE;
+  if (msg.msg_iovlen > 0 && !IsPointer(msg.msg_iov)) return -EFAULT;
+  for (size_t i = 0; i < msg.msg_iovlen; ++i) {
+    if (msg.msg_iov[i].iov_len > SSIZE_MAX) return -EINVAL;
+  }
+  return 0;
+}
 
 // A msghdr for readv(2) and writev(2).
 inline msghdr VectorMessage(const iovec* iov, int count) {

@@ -12,6 +12,7 @@
 
 #include "hijack/dispatcher.h"
 #include "hijack/fd_cache.h"
+#include "hijack/message.h"
 #include "hijack/outcome.h"
 #include "hijack/real.h"
 #include "hijack/session.h"

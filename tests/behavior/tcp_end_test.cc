@@ -236,6 +236,27 @@ TEST(Pipe, TakesOneMoreWrite) {
   signal(SIGPIPE, SIG_DFL);
 }
 
+// Nothing gets to the peer, which so has nothing to answer.
+TEST(Pipe, TakesNothingForEver) {
+  signal(SIGPIPE, SIG_IGN);
+  auto [client, server] = TcpPair();
+  server.Close();
+  EXPECT_EQ(PollFor(client.get(), POLLIN, kPatience) & POLLIN, POLLIN);
+  char byte = 'x';
+  iovec nothing = {&byte, 0};
+  msghdr message = {};
+  message.msg_iov = &nothing;
+  message.msg_iovlen = 1;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(send(client.get(), &byte, 0, 0), 0);
+    EXPECT_EQ(write(client.get(), &byte, 0), 0);
+    EXPECT_EQ(writev(client.get(), &nothing, 1), 0);
+    EXPECT_EQ(sendmsg(client.get(), &message, 0), 0);
+  }
+  EXPECT_EQ(send(client.get(), &byte, 1, 0), 1);
+  signal(SIGPIPE, SIG_DFL);
+}
+
 TEST(Pipe, ResetIsToldOfOnce) {
   signal(SIGPIPE, SIG_IGN);
   auto [client, server] = TcpPair();
@@ -262,6 +283,49 @@ TEST(Receive, WaitallWaitsForAllOrTheEnd) {
   EXPECT_EQ(std::string(data, 4), "abcd");
   EXPECT_EQ(recv(server.get(), data, 4, MSG_WAITALL), 1);
   writer.join();
+}
+
+TEST(Receive, ErrorsAreNoBytes) {
+  const Fd fresh(socket(AF_INET, SOCK_STREAM, 0));
+  auto [client, server] = TcpPair();
+  ASSERT_TRUE(WriteAll(client.get(), "text"));
+  ASSERT_EQ(PollFor(server.get(), POLLIN, kPatience), POLLIN);
+  char data[8];
+  iovec buffer = {data, sizeof data};
+  for (const int fd : {server.get(), fresh.get()}) {
+    msghdr message = {};
+    message.msg_iov = &buffer;
+    message.msg_iovlen = 1;
+    sockaddr_in from;
+    socklen_t size = sizeof from;
+    EXPECT_THAT(recv(fd, data, sizeof data, MSG_ERRQUEUE), FailsWith(EAGAIN));
+    EXPECT_THAT(recvfrom(fd, data, sizeof data, MSG_ERRQUEUE, Addr(from), &size),
+                FailsWith(EAGAIN));
+    EXPECT_THAT(recvmsg(fd, &message, MSG_ERRQUEUE), FailsWith(EAGAIN));
+  }
+  EXPECT_EQ(ReadExactly(server.get(), 4), "text");
+}
+
+TEST(Receive, TruncThrowsBytesAway) {
+  auto [client, server] = TcpPair();
+  const std::string much(200'000, 'a');
+  ASSERT_TRUE(WriteAll(client.get(), "0123456789" + much + "end"));
+  char data[] = "____";
+  EXPECT_EQ(recv(server.get(), nullptr, 2, MSG_TRUNC | MSG_PEEK), 2);
+  EXPECT_EQ(recv(server.get(), nullptr, 2, MSG_TRUNC), 2);
+  EXPECT_EQ(recv(server.get(), data, 4, MSG_TRUNC), 4);
+  iovec parts[] = {{data, 1}, {data, 3}};
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  EXPECT_EQ(recvmsg(server.get(), &message, MSG_TRUNC), 4);
+  EXPECT_STREQ(data, "____");
+  EXPECT_EQ(recv(server.get(), nullptr, much.size(), MSG_TRUNC | MSG_WAITALL),
+            static_cast<ssize_t>(much.size()));
+  EXPECT_EQ(ReadExactly(server.get(), 3), "end");
+  EXPECT_THAT(recv(server.get(), nullptr, 1, MSG_TRUNC | MSG_DONTWAIT), FailsWith(EAGAIN));
+  const Fd fresh(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_THAT(recv(fresh.get(), nullptr, 1, MSG_TRUNC), FailsWith(ENOTCONN));
 }
 
 TEST(Receive, PeekTakesNothing) {

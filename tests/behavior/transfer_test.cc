@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <csignal>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -173,6 +174,65 @@ TEST(VectorsWithFlags, WithoutAnOffsetAreReadvAndWritev) {
   EXPECT_THAT(preadv2(Stream().get(), &part, 1, -1, 0), FailsWith(ENOTCONN));
   EXPECT_THAT(preadv2(Listen().get(), &part, 1, -1, 0), FailsWith(ENOTCONN));
   EXPECT_EQ(broken_pipes.count(), 1);
+}
+
+// What is no length is not sent for what may lie behind the buffer.
+TEST(Vectors, HaveLengthsThatMakeSense) {
+  const auto stream = TcpPair();
+  const auto datagrams = UdpPair();
+  char data[] = "data";
+  volatile size_t most = SIZE_MAX;  // which compilers would warn of
+  iovec endless = {data, SIZE_MAX};
+  iovec second[] = {{data, 4}, {data, SIZE_MAX}};
+  for (const auto* pair : {&stream, &datagrams}) {
+    const int fd = pair->first.get();
+    EXPECT_THAT(write(fd, data, most), FailsWith(EFAULT));
+    EXPECT_THAT(read(fd, data, most), FailsWith(EFAULT));
+    for (const auto& [iov, count] : {std::pair(&endless, 1), std::pair(&second[0], 2)}) {
+      msghdr message = {};
+      message.msg_iov = iov;
+      message.msg_iovlen = static_cast<size_t>(count);
+      mmsghdr messages[] = {{message, 0}};
+      EXPECT_THAT(writev(fd, iov, count), FailsWith(EINVAL));
+      EXPECT_THAT(pwritev2(fd, iov, count, -1, 0), FailsWith(EINVAL));
+      EXPECT_THAT(sendmsg(fd, &message, 0), FailsWith(EINVAL));
+      EXPECT_THAT(sendmmsg(fd, messages, 1, 0), FailsWith(EINVAL));
+      EXPECT_THAT(readv(fd, iov, count), FailsWith(EINVAL));
+      EXPECT_THAT(preadv2(fd, iov, count, -1, 0), FailsWith(EINVAL));
+      EXPECT_THAT(recvmsg(fd, &message, 0), FailsWith(EINVAL));
+      EXPECT_THAT(recvmmsg(fd, messages, 1, 0, nullptr), FailsWith(EINVAL));
+    }
+    EXPECT_EQ(PollFor(pair->second.get(), POLLIN, kBriefly), 0);
+    EXPECT_EQ(write(fd, data, 4), 4);
+    EXPECT_EQ(Received(pair->second), "data");
+  }
+}
+
+TEST(Vectors, AreWhereTheyCanBe) {
+  const auto stream = TcpPair();
+  const auto datagrams = UdpPair();
+  int ends[2];
+  ASSERT_THAT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), Succeeds());
+  const Fd local[] = {Fd(ends[0]), Fd(ends[1])};
+  // Volatile, since compilers look at what is null.
+  for (volatile intptr_t address : {intptr_t{0}, intptr_t{8}, intptr_t{-4096}}) {
+    auto* const iov = reinterpret_cast<iovec*>(address);
+    msghdr message = {};
+    message.msg_iov = iov;
+    message.msg_iovlen = 1;
+    auto* const header = reinterpret_cast<msghdr*>(address);
+    auto* const headers = reinterpret_cast<mmsghdr*>(address);
+    for (const int fd : {stream.first.get(), datagrams.first.get(), local[0].get()}) {
+      EXPECT_THAT(writev(fd, iov, 1), FailsWith(EFAULT));
+      EXPECT_THAT(readv(fd, iov, 1), FailsWith(EFAULT));
+      EXPECT_THAT(sendmsg(fd, &message, 0), FailsWith(EFAULT));
+      EXPECT_THAT(recvmsg(fd, &message, 0), FailsWith(EFAULT));
+      EXPECT_THAT(sendmsg(fd, header, 0), FailsWith(EFAULT));
+      EXPECT_THAT(recvmsg(fd, header, 0), FailsWith(EFAULT));
+      EXPECT_THAT(sendmmsg(fd, headers, 1, 0), FailsWith(EFAULT));
+      EXPECT_THAT(recvmmsg(fd, headers, 1, 0, nullptr), FailsWith(EFAULT));
+    }
+  }
 }
 
 TEST(Files, SocketsAreNone) {
