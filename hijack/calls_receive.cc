@@ -87,7 +87,7 @@ bool IsDiscard(int flags) { return (flags & MSG_TRUNC) != 0 && (flags & MSG_OOB)
 long Discard(int fd, const msghdr& msg, int flags) {
   constexpr size_t kParts = 16;
   static char nowhere[64 * 1024];
-  if (const long error = CheckVector(msg); error != 0) return error;
+  if (const long error = CheckMessage(msg); error != 0) return error;
   size_t left = 0;
   for (size_t i = 0; i < msg.msg_iovlen; ++i) left += msg.msg_iov[i].iov_len;
   iovec parts[kParts];
@@ -122,7 +122,7 @@ Outcome Receive(int fd, msghdr* msg, int flags, HijackedFd* hijacked) {
   if ((flags & MSG_ERRQUEUE) != 0 && hijacked->kind != FdKind::kDatagram) return Done(-EAGAIN);
   switch (hijacked->kind) {
     case FdKind::kDatagram:
-      if (const long error = CheckVector(*msg); error != 0) return Done(error);
+      if (const long error = CheckMessage(*msg); error != 0) return Done(error);
       return Done(ReceiveDatagram(*hijacked, msg, flags));
     case FdKind::kFresh:
       if (Settle(hijacked) != StreamState::kUnconnected || HasBytes(fd)) break;
@@ -175,6 +175,15 @@ bool Expired(const timespec& deadline) {
   RawSyscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return now.tv_sec != deadline.tv_sec ? now.tv_sec > deadline.tv_sec
                                        : now.tv_nsec >= deadline.tv_nsec;
+}
+
+// What the kernel says of a timeout before it receives anything: 0, or -errno.
+long CheckTimeout(const timespec* timeout) {
+  if (timeout == nullptr) return 0;
+  if (!IsPointer(timeout)) return -EFAULT;
+  const bool is_valid =
+      timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1'000'000'000;
+  return is_valid ? 0 : -EINVAL;
 }
 
 // As recvmmsg(2): the timeout is looked at after each message only.
@@ -260,7 +269,10 @@ Outcome CallRecvmmsg(const Args& args) {
   auto* timeout = args.get<timespec*>(4);
   if (!IsPointer(msgs)) return kPass;
   HijackedFd hijacked;
-  if (Identify(fd, &hijacked)) return Done(ReceiveMessages(fd, msgs, count, flags, timeout));
+  if (Identify(fd, &hijacked)) {
+    if (const long error = CheckTimeout(timeout); error != 0) return Done(error);
+    return Done(ReceiveMessages(fd, msgs, count, flags, timeout));
+  }
   const long r = RawSyscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
   for (long i = 0; i < r; ++i) ForgetReceived(&msgs[i].msg_hdr);
   return Done(r);

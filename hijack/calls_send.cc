@@ -33,7 +33,7 @@ long BrokenPipe(long error, int flags) {
 }
 
 long SendDatagram(const HijackedFd& hijacked, const msghdr* msg, int flags) {
-  if (const long error = CheckVector(*msg); error != 0) return error;
+  if (const long error = CheckMessage(*msg); error != 0) return error;
   const uint64_t request_flags = ToSlot(flags | MSG_DONTWAIT | MSG_NOSIGNAL);
   // A plain buffer needs fewer exchanges than a header that names it.
   if (msg->msg_iovlen != 1 || msg->msg_controllen != 0) {

@@ -46,8 +46,9 @@ inline bool IsVectorCount(int count) { return count > 0 && count <= IOV_MAX; }
 // those of null objects are, nor of the kernel's.
 inline bool IsPointer(const void* pointer) { return reinterpret_cast<intptr_t>(pointer) >= 4096; }
 
-// What the kernel says of `msg`'s vector before it moves anything: 0, or -errno.
-inline long CheckVector(const msghdr& msg) {
+// What the kernel says of `msg` before it moves anything: 0, or -errno.
+inline long CheckMessage(const msghdr& msg) {
+  if (msg.msg_name != nullptr && msg.msg_namelen > INT_MAX) return -EINVAL;
   if (msg.msg_iovlen > IOV_MAX) return -EMSGSIZE;
   if (msg.msg_iovlen > 0 && !IsPointer(msg.msg_iov)) return -EFAULT;
   for (size_t i = 0; i < msg.msg_iovlen; ++i) {

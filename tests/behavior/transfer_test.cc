@@ -235,6 +235,32 @@ TEST(Vectors, AreWhereTheyCanBe) {
   }
 }
 
+TEST(Vectors, HaveHeadersThatMakeSense) {
+  const auto [fd, peer] = UdpPair();
+  ASSERT_EQ(write(peer.get(), "data", 4), 4);
+  ASSERT_EQ(PollFor(fd.get(), POLLIN, kPatience), POLLIN);
+  char data[8];
+  iovec buffer = {data, sizeof data};
+  mmsghdr messages[1] = {};
+  msghdr& message = messages[0].msg_hdr;
+  message.msg_iov = &buffer;
+  message.msg_iovlen = 1;
+  volatile intptr_t nowhere = 8;
+  EXPECT_THAT(
+      recvmmsg(fd.get(), messages, 1, MSG_DONTWAIT, reinterpret_cast<timespec*>(intptr_t{nowhere})),
+      FailsWith(EFAULT));
+  for (timespec timeout : {timespec{0, -1}, timespec{-1, 0}, timespec{0, 1'000'000'000}}) {
+    EXPECT_THAT(recvmmsg(fd.get(), messages, 1, MSG_DONTWAIT, &timeout), FailsWith(EINVAL));
+  }
+  sockaddr_in from;
+  message.msg_name = &from;
+  message.msg_namelen = static_cast<socklen_t>(-1);
+  EXPECT_THAT(recvmsg(fd.get(), &message, MSG_DONTWAIT), FailsWith(EINVAL));
+  EXPECT_THAT(sendmsg(fd.get(), &message, MSG_DONTWAIT), FailsWith(EINVAL));
+  message.msg_name = nullptr;
+  EXPECT_EQ(recvmsg(fd.get(), &message, MSG_DONTWAIT), 4);
+}
+
 TEST(Files, SocketsAreNone) {
   auto [stream, peer] = TcpPair();
   const Fd file = FileWith("data");
