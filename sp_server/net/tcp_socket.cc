@@ -331,6 +331,11 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     }
     port_use_ = use;
   }
+  // lwIP takes no SYN where it waits for the answer to one.
+  if (port_use_->port == remote.port && ip_addr_cmp(&*source, &remote.ip)) {
+    if (!explicitly_bound_) ReleasePort();
+    return Errno(ECONNREFUSED);
+  }
   if (ConnectAtOnce(*source, remote)) return Errno(EINPROGRESS);
   tcp_pcb* pcb = tcp_new_ip_type(IP_GET_TYPE(&remote.ip));
   if (pcb == nullptr) return Errno(ENOBUFS);

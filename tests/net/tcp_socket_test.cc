@@ -193,6 +193,20 @@ TEST_F(TcpSocketTest, ReusePortSharesAPortIfAllHaveIt) {
   EXPECT_EQ(third->Bind(Ipv4("127.0.0.1", 8102)).value(), EADDRINUSE);
 }
 
+TEST_F(TcpSocketTest, NobodyConnectsToHimself) {
+  for (const char* ip : {"127.0.0.1", "0.0.0.0"}) {
+    auto socket = Tcp();
+    ASSERT_EQ(socket->Bind(Ipv4(ip, 0)).value(), 0);
+    const SocketAddress self = *socket->LocalAddress();
+    EXPECT_EQ(socket->Connect(self).value(), ECONNREFUSED);
+    // It keeps its port and can still be used.
+    EXPECT_EQ(Show(*socket->LocalAddress()), Show(self));
+    EXPECT_EQ(socket->Connect(*Listener(Ipv4("127.0.0.1", 0))->LocalAddress()).value(),
+              EINPROGRESS);
+    Settle();
+  }
+}
+
 TEST_F(TcpSocketTest, TimeWaitBlocksThePortUnlessReused) {
   const SocketAddress address = Ipv4("127.0.0.1", 8103);
   auto listener = Tcp();
