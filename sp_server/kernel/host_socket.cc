@@ -28,6 +28,8 @@ constexpr size_t kBulkBytes = 16 * 1024;
 constexpr size_t kMaxJunk = 64 * 1024;
 // How long to wait for descriptors or memory to be free again.
 constexpr std::chrono::milliseconds kRetry{100};
+// By then who has taken a readiness byte has asked for the datagram.
+constexpr std::chrono::milliseconds kByteLook{100};
 
 // What became of a send on S.
 enum class Sent {
@@ -513,10 +515,29 @@ void HostSocket::DatagramTaken() {
   MirrorReadiness();
 }
 
+// Not at once: another process may have the byte, and be about to ask. One byte too many does no
+// more than wake somebody for nothing.
+void HostSocket::LookForByte() {
+  if (!byte_out_ || std::exchange(look_pending_, true)) return;
+  objects_->loop().After(kByteLook, [weak = weak_from_this(), sent = bytes_sent_] {
+    const std::shared_ptr<HostSocket> self = weak.lock();
+    if (self == nullptr) return;
+    self->look_pending_ = false;
+    if (self->bytes_sent_ != sent) return self->LookForByte();
+    int unread = 0;
+    if (ioctl(self->s_.get(), SIOCOUTQ, &unread) != 0 || unread > 0) return;
+    self->byte_out_ = false;
+    self->Schedule();
+  });
+}
+
 void HostSocket::MirrorReadiness() {
-  if (byte_out_ || (socket_->Poll() & (POLLIN | POLLERR)) == 0) return;
+  // Of a process that the server does not know to have C, it does not know the end.
+  if (byte_out_) return LookForByte();
+  if ((socket_->Poll() & (POLLIN | POLLERR)) == 0) return;
   const Sent sent = SendByte(s_.get(), 0);
   byte_out_ = sent == Sent::kYes;
+  if (byte_out_) ++bytes_sent_;
   if (sent == Sent::kLater) RetryLater();
 }
 

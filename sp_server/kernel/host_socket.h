@@ -77,6 +77,9 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   void ExpectUrgent();
   // After a receive that was not a peek: the client has taken the readiness byte.
   void DatagramTaken();
+  // The readiness byte may have gone with a process that has ended, before it asked for anything:
+  // looks in a while whether it has come to be nobody's, and then sends another.
+  void LookForByte();
 
   // Whether no C is open in any process any more, nor has one left bytes that are still to be sent.
   bool Finished() const;
@@ -156,6 +159,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool notified_ = false;
   bool to_be_filled_ = false;  // connecting: until FillConnect
   bool byte_out_ = false;      // datagrams: the readiness byte is in C
+  uint32_t bytes_sent_ = 0;    // datagrams: readiness bytes, modulo 2^32
+  bool look_pending_ = false;
   bool retry_pending_ = false;
   size_t backlog_ = 0;      // listening: unaccepted connections allowed
   size_t records_ = 0;      // listening: sent and, as far as is known, not accepted

@@ -26,6 +26,9 @@ class BuiltinKernel::Handle final : public KernelProcess {
     kernel_->RemoveProcess(*process_);
     InterruptAll();
     process_->fds.CloseAll();
+    for (const auto& [id, cookie] : process_->objects) {
+      if (kernel_->HasObject(id, cookie)) kernel_->objects().Find(id)->LookForByte();
+    }
   }
 
   Result<std::unique_ptr<KernelProcess>> Fork() override {

@@ -143,6 +143,9 @@ extern "C" err_t RumpLwipTcpInput(tcp_pcb* pcb, tcp_hdr* header, u16_t options_l
       rump::RecycleTimeWait(pcb, header, options_length, packet)) {
     return ERR_ABRT;
   }
+  if (pcb->state == LISTEN && (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
+    rump::TcpSocket::PassTurn(reinterpret_cast<tcp_pcb_listen*>(pcb));
+  }
   auto* first_part = reinterpret_cast<u8_t*>(header + 1);
   rump::MendMssOptions((flags & TCP_SYN) != 0, options_length, [&](size_t i) -> u8_t& {
     return second_part == nullptr || i < first_part_length ? first_part[i]

@@ -331,6 +331,11 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
     }
     port_use_ = use;
   }
+  // lwIP takes no SYN where it waits for the answer to one.
+  if (port_use_->port == remote.port && ip_addr_cmp(&*source, &remote.ip)) {
+    if (!explicitly_bound_) ReleasePort();
+    return Errno(ECONNREFUSED);
+  }
   if (ConnectAtOnce(*source, remote)) return Errno(EINPROGRESS);
   tcp_pcb* pcb = tcp_new_ip_type(IP_GET_TYPE(&remote.ip));
   if (pcb == nullptr) return Errno(ENOBUFS);
@@ -417,33 +422,38 @@ bool TcpSocket::MayBeDirect() const {
   return options_.Flag(IPPROTO_TCP, kTcpDirect) && !ResetsOnClose();
 }
 
-// As tcp_input(): of several the list's last, which then becomes its first, so that they take
-// turns.
+// As tcp_input(): the list's first that has the very address, else the last wildcard.
 TcpSocket* TcpSocket::ListenerAt(const InetAddress& address) {
   tcp_pcb_listen* found = nullptr;
-  tcp_pcb_listen* before_found = nullptr;
-  tcp_pcb_listen* before = nullptr;
   for (tcp_pcb_listen* pcb = tcp_listen_pcbs.listen_pcbs; pcb != nullptr; pcb = pcb->next) {
-    if (pcb->local_port == address.port) {
-      if (pcb->netif_idx != NETIF_NO_INDEX) return nullptr;
-      const bool exact = ip_addr_cmp(&pcb->local_ip, &address.ip);
-      if (exact || IP_IS_ANY_TYPE_VAL(pcb->local_ip) ||
-          (IP_GET_TYPE(&pcb->local_ip) == IP_GET_TYPE(&address.ip) &&
-           ip_addr_isany(&pcb->local_ip))) {
-        found = pcb;
-        before_found = before;
-      }
-      if (exact) break;
+    if (pcb->local_port != address.port) continue;
+    if (pcb->netif_idx != NETIF_NO_INDEX) return nullptr;
+    const bool exact = ip_addr_cmp(&pcb->local_ip, &address.ip);
+    if (exact || IP_IS_ANY_TYPE_VAL(pcb->local_ip) ||
+        (IP_GET_TYPE(&pcb->local_ip) == IP_GET_TYPE(&address.ip) &&
+         ip_addr_isany(&pcb->local_ip))) {
+      found = pcb;
     }
-    before = pcb;
+    if (exact) break;
   }
-  if (found == nullptr) return nullptr;
-  if (before_found != nullptr) {
-    before_found->next = found->next;
-    found->next = tcp_listen_pcbs.listen_pcbs;
-    tcp_listen_pcbs.listen_pcbs = found;
+  return found == nullptr ? nullptr : static_cast<TcpSocket*>(found->callback_arg);
+}
+
+// tcp_input() looks for one with the very address from the list's start, for a wildcard from its
+// end.
+void TcpSocket::PassTurn(tcp_pcb_listen* listener) {
+  const auto* const use =
+      static_cast<PortUse*>(tcp_ext_arg_get(reinterpret_cast<tcp_pcb*>(listener), kPortSlot));
+  if (!use->reuse_port) return;
+  tcp_pcb_listen** at = &tcp_listen_pcbs.listen_pcbs;
+  while (*at != listener) at = &(*at)->next;
+  *at = listener->next;
+  at = &tcp_listen_pcbs.listen_pcbs;
+  if (!ip_addr_isany_val(listener->local_ip)) {
+    while (*at != nullptr) at = &(*at)->next;
   }
-  return static_cast<TcpSocket*>(found->callback_arg);
+  listener->next = *at;
+  *at = listener;
 }
 
 bool TcpSocket::HasRoomAtOnce() const {
@@ -476,6 +486,7 @@ bool TcpSocket::ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote
   remote_ = remote;
   outcome_pending_ = true;
   listener->accepted_.push_back(std::move(accepted));
+  PassTurn(reinterpret_cast<tcp_pcb_listen*>(listener->pcb_));
   listener->UpdateBacklog();
   listener->waiters().Notify(kReadable);
   return true;

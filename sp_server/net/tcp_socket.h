@@ -74,6 +74,9 @@ class TcpSocket final : public StreamSocket {
   // The same for the largest segment that the other end is asked for: `option` is what lwIP has put
   // into a SYN, in network order.
   static void LimitMssOption(const tcp_pcb* pcb, u32_t* option);
+  // A connection is about to come to `listener`: the next one's turn is another's of those that
+  // share the port by SO_REUSEPORT.
+  static void PassTurn(tcp_pcb_listen* listener);
 
  private:
   enum class State {
@@ -135,7 +138,7 @@ class TcpSocket final : public StreamSocket {
   void OnClosed();
   // Whether the options let it be an end of a direct pair.
   bool MayBeDirect() const;
-  // The listener that a packet to `address` from this host would get to, where that is certain.
+  // The listener that a packet to `address` from this host would get to now, where that is certain.
   static TcpSocket* ListenerAt(const InetAddress& address);
   // Whether there is room for a connection, and nobody who waits for it.
   bool HasRoomAtOnce() const;

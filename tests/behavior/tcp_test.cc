@@ -195,6 +195,39 @@ TEST(Tcp, BindRules) {
   EXPECT_THAT(bind(fd.get(), Addr(any_port), sizeof any_port), FailsWith(EINVAL));
 }
 
+TEST(Tcp, ListenersThatShareAPortAllGetConnections) {
+  constexpr int kConnections = 40;
+  for (const in_addr_t ip : {INADDR_LOOPBACK, INADDR_ANY}) {
+    Fd listeners[2];
+    uint16_t port = 0;
+    for (Fd& listener : listeners) {
+      listener = Fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+      const int on = 1;
+      ASSERT_THAT(setsockopt(listener.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), Succeeds());
+      sockaddr_in address = Loopback(port);
+      address.sin_addr.s_addr = htonl(ip);
+      ASSERT_THAT(bind(listener.get(), Addr(address), sizeof address), Succeeds());
+      ASSERT_THAT(listen(listener.get(), kConnections), Succeeds());
+      port = PortOf(listener);
+    }
+    std::vector<Fd> ends;
+    for (int i = 0; i < kConnections; ++i) ends.push_back(Connect(port));
+    int accepted[2] = {};
+    while (accepted[0] + accepted[1] < kConnections) {
+      pollfd polled[2] = {{listeners[0].get(), POLLIN, 0}, {listeners[1].get(), POLLIN, 0}};
+      ASSERT_GT(poll(polled, 2, kPatience), 0);
+      for (int i = 0; i < 2; ++i) {
+        if (polled[i].revents == 0) continue;
+        ends.emplace_back(accept(listeners[i].get(), nullptr, nullptr));
+        ASSERT_GE(ends.back().get(), 0);
+        ++accepted[i];
+      }
+    }
+    EXPECT_GT(accepted[0], 0);
+    EXPECT_GT(accepted[1], 0);
+  }
+}
+
 TEST(Tcp, PortIsFreeWhenCloseReturns) {
   uint16_t port = 0;
   for (int i = 0; i < 50; ++i) {

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
+#include <array>
 #include <random>
 #include <set>
 
@@ -191,6 +193,49 @@ TEST_F(TcpSocketTest, ReusePortSharesAPortIfAllHaveIt) {
   EXPECT_EQ(second->Bind(Ipv4("127.0.0.1", 8102)).value(), 0);
   EXPECT_EQ(second->Listen(1).value(), 0);
   EXPECT_EQ(third->Bind(Ipv4("127.0.0.1", 8102)).value(), EADDRINUSE);
+}
+
+TEST_F(TcpSocketTest, ListenersOfOnePortTakeTurns) {
+  // Those of an address come before those of all, whenever they began.
+  for (const char* ip : {"0.0.0.0", "127.0.0.1"}) {
+    std::array<std::shared_ptr<Socket>, 3> listeners{Tcp(), Tcp(), Tcp()};
+    const auto listen = [&](Socket& socket, const char* on) {
+      EXPECT_EQ(SetInt(socket, SOL_SOCKET, SO_REUSEPORT, 1).value(), 0);
+      EXPECT_EQ(socket.Bind(Ipv4(on, 8199)).value(), 0);
+      EXPECT_EQ(socket.Listen(16).value(), 0);
+    };
+    for (const auto& listener : listeners) listen(*listener, ip);
+    const auto other = Tcp();
+    listen(*other, strcmp(ip, "0.0.0.0") == 0 ? "127.0.0.2" : "0.0.0.0");
+    std::vector<std::shared_ptr<Socket>> ends;
+    for (int i = 0; i < 9; ++i) {
+      ends.push_back(Tcp());
+      EXPECT_EQ(ends.back()->Connect(Ipv4("127.0.0.1", 8199)).value(), EINPROGRESS);
+      Settle();
+    }
+    for (const auto& listener : listeners) {
+      for (int i = 0; i < 3; ++i) {
+        const auto accepted = listener->Accept(nullptr);
+        ASSERT_TRUE(accepted.ok()) << ip;
+        ends.push_back(*accepted);
+      }
+    }
+    EXPECT_FALSE(other->Accept(nullptr).ok());
+  }
+}
+
+TEST_F(TcpSocketTest, NobodyConnectsToHimself) {
+  for (const char* ip : {"127.0.0.1", "0.0.0.0"}) {
+    auto socket = Tcp();
+    ASSERT_EQ(socket->Bind(Ipv4(ip, 0)).value(), 0);
+    const SocketAddress self = *socket->LocalAddress();
+    EXPECT_EQ(socket->Connect(self).value(), ECONNREFUSED);
+    // It keeps its port and can still be used.
+    EXPECT_EQ(Show(*socket->LocalAddress()), Show(self));
+    EXPECT_EQ(socket->Connect(*Listener(Ipv4("127.0.0.1", 0))->LocalAddress()).value(),
+              EINPROGRESS);
+    Settle();
+  }
 }
 
 TEST_F(TcpSocketTest, TimeWaitBlocksThePortUnlessReused) {

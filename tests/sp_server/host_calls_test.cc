@@ -323,6 +323,73 @@ TEST_F(HostCallsTest, ProofTakesTheVeryDescriptor) {
   EXPECT_EQ(heir.CallResult(SYS_listen, {socket.object, 1}).error, 0);
 }
 
+// Processes that share datagram sockets, of which one takes the readiness byte and dies.
+class LostByteTest : public HostCallsTest {
+ protected:
+  // A bound socket with a datagram in it.
+  HostSocketEnds SocketWithDatagram(uint16_t* port) {
+    HostSocketEnds socket = NewSocket(client_, SOCK_DGRAM);
+    EXPECT_EQ(Bind(client_, socket.object, port), 0);
+    SendDatagram(*port);
+    return socket;
+  }
+  void SendDatagram(uint16_t port) {
+    // Address 0 is no address.
+    std::string memory = Address(port) + Address(port);
+    constexpr uint64_t kSize = sizeof(sockaddr_in);
+    const HostSocketEnds sender = NewSocket(client_, SOCK_DGRAM);
+    const uint64_t call = client_.SendCall(SYS_sendto, {sender.object, 0, 1, 0, kSize, kSize});
+    EXPECT_EQ(client_.Finish(call, &memory).error, 0);
+  }
+  static bool TakeByte(const HostSocketEnds& socket) {
+    pollfd p{.fd = socket.c.get(), .events = POLLIN, .revents = 0};
+    char byte;
+    return poll(&p, 1, 10'000) == 1 && recv(socket.c.get(), &byte, 1, MSG_DONTWAIT) == 1;
+  }
+  int ReceiveDatagram(const HostSocketEnds& socket) {
+    std::string memory(1, ' ');
+    const uint64_t call = client_.SendCall(SYS_recvfrom, {socket.object, 0, 1, MSG_DONTWAIT, 0, 0});
+    return client_.Finish(call, &memory).error;
+  }
+  static void Prove(RawClient& client, const HostSocketEnds& socket) {
+    std::string memory;
+    const uint64_t call = client.SendCall(kSysHostProve, {socket.object}, socket.c.get());
+    EXPECT_EQ(client.Finish(call, &memory).error, 0);
+  }
+
+  uint16_t port_ = 0;
+};
+
+TEST_F(LostByteTest, WithAClient) {
+  const HostSocketEnds lost = SocketWithDatagram(&port_);
+  uint16_t other_port = 0;
+  const HostSocketEnds unread = SocketWithDatagram(&other_port);
+  RawClient dying(server_.path());
+  ASSERT_TRUE(dying.Guest("dying"));
+  Prove(dying, lost);
+  Prove(dying, unread);
+  ASSERT_TRUE(TakeByte(lost));
+  dying.Close();
+  ASSERT_TRUE(TakeByte(lost));
+  EXPECT_EQ(ReceiveDatagram(lost), 0);
+  EXPECT_EQ(ReceiveDatagram(lost), EAGAIN);
+  // Where the byte is still there, it has not got a second.
+  ASSERT_TRUE(TakeByte(unread));
+  EXPECT_EQ(ReceiveDatagram(unread), 0);
+  char byte;
+  EXPECT_EQ(recv(unread.c.get(), &byte, 1, MSG_DONTWAIT), -1);
+}
+
+TEST_F(LostByteTest, WithAProcessThatTheServerDoesNotKnow) {
+  const HostSocketEnds lost = SocketWithDatagram(&port_);
+  ASSERT_TRUE(TakeByte(lost));
+  SendDatagram(port_);
+  ASSERT_TRUE(TakeByte(lost));
+  EXPECT_EQ(ReceiveDatagram(lost), 0);
+  ASSERT_TRUE(TakeByte(lost));
+  EXPECT_EQ(ReceiveDatagram(lost), 0);
+}
+
 TEST_F(HostCallsTest, SendBufferFollowsTheOption) {
   const HostSocketEnds socket = NewSocket(client_);
   const auto buffer = [&] {
