@@ -158,8 +158,9 @@ void EnterByRewriting(Entry entry, bool verbose) {
     Exit(1);
   }
   if (HijacksDomain(config, AF_UNIX)) {
-    Complain({"RUMPHIJACK: AF_UNIX sockets cannot be hijacked: write socket=all:nolocal, or name "
-              "inet and inet6 alone"});
+    Complain(
+        {"RUMPHIJACK: AF_UNIX sockets cannot be hijacked: write socket=all:nolocal, or name "
+         "inet and inet6 alone"});
     Exit(1);
   }
   const std::string_view entry_name = Environment(environment, "RUMPHIJACK_ENTRY");

@@ -173,8 +173,8 @@ struct AnonMmapResponse {
   uint64_t addr = 0;  // 0: failed
 };
 struct PreforkRequest {};
-// In u of a PREFORK, with the extension "hostfd": the response brings the descriptor of a connection
-// that is the copy's, which needs no handshake any more; its cookie is all zeros.
+// In u of a PREFORK, with the extension "hostfd": the response brings the descriptor of a
+// connection that is the copy's, which needs no handshake any more; its cookie is all zeros.
 inline constexpr uint32_t kPreforkConnected = 1;
 struct PreforkResponse {
   PreforkCookie cookie;
