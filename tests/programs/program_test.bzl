@@ -1,12 +1,13 @@
 """program_test: real programs, run against the host kernel and hijacked from one script."""
 
-def program_test(name, data = [], native_too = True, symbols_too = True, audited_too = False, modes = None, size = "medium", server_options = [], tags = []):
+def program_test(name, script = None, data = [], native_too = True, symbols_too = True, audited_too = False, modes = None, size = "medium", server_options = [], tags = []):
     """Makes the tests of one script: NAME_native proves it, the others are what it is for.
 
     NAME_hijacked enters the library by a rewritten libc, NAME_symbols by interposed symbols alone.
 
     Args:
-      name: prefix of the tests; the script is NAME.sh, and harness.sh says what it can use.
+      name: prefix of the tests.
+      script: what they run, NAME.sh if not said; harness.sh says what it can use.
       data: further files that it needs.
       native_too: False for what has a meaning only on a rump_server.
       symbols_too: False for what symbols alone cannot hijack; say why where it is used.
@@ -16,7 +17,7 @@ def program_test(name, data = [], native_too = True, symbols_too = True, audited
       server_options: further options of the rump_server.
       tags: further tags of all.
     """
-    script = name + ".sh"
+    script = script or name + ".sh"
     if modes == None:
         modes = ["hijacked"]
         if native_too:
