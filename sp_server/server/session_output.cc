@@ -45,7 +45,8 @@ void Session::Append(FrameHeader header, std::span<const std::byte> first,
 }
 
 bool Session::AddToAnswer(SessionCall* call, uint64_t addr, std::span<const std::byte> data) {
-  if (data.size() > kMaxBlockBytes) return false;
+  // What would wrap around is no block. The client knows what becomes of such a COPYOUT.
+  if (data.size() > kMaxBlockBytes || data.size() > UINT64_MAX - addr) return false;
   if (answer_.call != call || answer_.blocks == kMaxBlocks ||
       answer_.bytes + data.size() > kMaxBlockBytes) {
     CloseAnswer();

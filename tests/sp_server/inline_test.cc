@@ -270,6 +270,17 @@ TEST_F(InlineTest, AnswerThatIsTooLongComesByCopies) {
   EXPECT_EQ(blocks, "");
 }
 
+TEST_F(InlineTest, AddressesThatWrapAroundComeByCopies) {
+  const uint64_t call = Start(SYS_pipe2, {UINT64_MAX, 0});
+  const RawFrame copy = Next();
+  EXPECT_EQ(copy.header.type, FrameType::kCopyOut);
+  EXPECT_EQ(copy.payload.substr(0, sizeof(CopyPayload)),
+            BytesOf(CopyPayload{2 * sizeof(int), UINT64_MAX}));
+  std::string blocks;
+  EXPECT_EQ(ExpectAnswer(call, &blocks).error, 0);
+  EXPECT_EQ(blocks, "");
+}
+
 TEST_F(InlineTest, AnswerWithTooManyBlocksComesByCopies) {
   constexpr size_t kMore = 3;
   const Pair pipe = Pipe();
