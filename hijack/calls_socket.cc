@@ -12,6 +12,7 @@
 #include "hijack/calls.h"
 #include "hijack/fd_cache.h"
 #include "hijack/hijacked_fd.h"
+#include "hijack/message.h"
 #include "hijack/process_page.h"
 #include "hijack/session.h"
 #include "protocol/syscalls.h"
@@ -152,21 +153,12 @@ long Accept(HijackedFd* listener, sockaddr* addr, socklen_t* addr_len, int flags
   }
   if (IsTableFull(*listener)) return -EMFILE;
   AcceptRecord record;
-  iovec iov = {&record, sizeof record};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg = {};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  const long r = RawSyscall(SYS_recvmsg, listener->fd, &msg,
-                            (flags & SOCK_CLOEXEC) != 0 ? MSG_CMSG_CLOEXEC : 0);
+  int fd;
+  const long r = ReceiveRecord(listener->fd, &record, sizeof record,
+                               (flags & SOCK_CLOEXEC) != 0 ? MSG_CMSG_CLOEXEC : 0, &fd);
   if (r == 0 || r == -ECONNRESET) return EndOfListener(*listener);
   if (r < 0) return r;
-  const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
-  if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return -EMFILE;
-  int fd;
-  memcpy(&fd, CMSG_DATA(cmsg), sizeof fd);
+  if (fd < 0) return -EMFILE;
   if (r != sizeof record || record.peer_len > sizeof record.peer) {
     RawSyscall(SYS_close, fd);
     return -ECONNABORTED;

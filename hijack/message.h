@@ -6,12 +6,15 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 
 #include "hijack/hijacked_fd.h"
+#include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
 
@@ -55,6 +58,27 @@ inline long CheckMessage(const msghdr& msg) {
     if (msg.msg_iov[i].iov_len > SSIZE_MAX) return -EINVAL;
   }
   return 0;
+}
+
+// Receives from `fd` a record with a descriptor, as listeners and pools send them. recvmsg(2)'s
+// result; *received: the descriptor, or -1 if there is none, as the kernel drops one that the
+// process has no room for.
+inline long ReceiveRecord(int fd, void* record, size_t size, int flags, int* received) {
+  iovec iov = {record, size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr msg = {};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof control;
+  *received = -1;
+  const long r = client::RawSyscall(SYS_recvmsg, fd, &msg, flags);
+  if (r < 0) return r;
+  const cmsghdr* const cmsg = CMSG_FIRSTHDR(&msg);
+  if (cmsg != nullptr && cmsg->cmsg_type == SCM_RIGHTS) {
+    memcpy(received, CMSG_DATA(cmsg), sizeof *received);
+  }
+  return r;
 }
 
 // A msghdr for readv(2) and writev(2).

@@ -369,8 +369,11 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd(int fd) {
   const client::SignalBlock block;
-  // It is not needed.
-  if (fd == pool_.fd()) return pool_.Close(), 0;
+  if (fd == pool_.fd()) {
+    // It is not needed.
+    pool_.Close();
+    return 0;
+  }
   client::Interruption interruption;
   interruption.mask = block.before();
   const long error = connection_.MoveFd(&interruption);

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "hijack/fd_cache.h"
+#include "hijack/message.h"
 #include "hijack/process_page.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/connection.h"
 #include "rumpclient/core/raw_syscall.h"
 
 namespace rump::hijack {
@@ -17,8 +18,6 @@ namespace {
 
 using client::RawSyscall;
 
-// Where descriptors of our own are.
-constexpr int kHighFd = 1000;
 // Programs that make fewer sockets do without a pool.
 constexpr int kMissesWorthAPool = 2;
 // How often Close waits for a thread that takes a socket, which is a matter of two system calls.
@@ -33,20 +32,10 @@ bool IsLost(int fd) {
 
 long ReceiveSocket(int fd, bool cloexec) {
   PooledRecord record;
-  iovec iov = {&record, sizeof record};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr msg = {};
-  msg.msg_iov = &iov;
-  msg.msg_iovlen = 1;
-  msg.msg_control = control;
-  msg.msg_controllen = sizeof control;
-  const long r = RawSyscall(SYS_recvmsg, fd, &msg, MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0));
-  if (r != sizeof record) return -EAGAIN;
-  const cmsghdr* cmsg = CMSG_FIRSTHDR(&msg);
-  if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return -EMFILE;
   int socket;
-  memcpy(&socket, CMSG_DATA(cmsg), sizeof socket);
-  return socket;
+  const int flags = MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0);
+  if (ReceiveRecord(fd, &record, sizeof record, flags, &socket) != sizeof record) return -EAGAIN;
+  return socket >= 0 ? socket : -EMFILE;
 }
 
 }  // namespace
@@ -74,7 +63,8 @@ bool SocketPool::CountMiss(int domain) {
 }
 
 void SocketPool::Open(int fd, int domain) {
-  const long high = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, kHighFd);
+  // Where the limits leave no such number, the program needs those that it has more than a pool.
+  const long high = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, client::Connection::kHighFd);
   RawSyscall(SYS_close, fd);
   if (high < 0) return;
   // Else calls on a number that once was the host's would not be looked at.
@@ -88,24 +78,18 @@ void SocketPool::Open(int fd, int domain) {
   process_page().pooled.store(true, std::memory_order_release);
 }
 
-int SocketPool::Release() {
+void SocketPool::Close() {
+  if (fd() < 0) return;
   ProcessPage& page = process_page();
   page.pooled.store(false, std::memory_order_relaxed);
   page.pool_misses.store(0, std::memory_order_relaxed);
-  for (int look = 0; look < kMaxLooks; ++look) {
-    if (page.pool_lock.TryLock()) {
-      const int fd = fd_.exchange(-1, std::memory_order_relaxed);
-      page.pool_lock.Unlock();
-      return fd;
-    }
+  bool locked = page.pool_lock.TryLock();
+  for (int look = 0; !locked && look < kMaxLooks; ++look) {
     RawSyscall(SYS_sched_yield);
+    locked = page.pool_lock.TryLock();
   }
-  return fd_.exchange(-1, std::memory_order_relaxed);
-}
-
-void SocketPool::Close() {
-  if (fd() < 0) return;
-  const int fd = Release();
+  const int fd = fd_.exchange(-1, std::memory_order_relaxed);
+  if (locked) page.pool_lock.Unlock();
   if (fd >= 0) RawSyscall(SYS_close, fd);
 }
 

@@ -35,8 +35,6 @@ class SocketPool {
   constexpr const std::atomic<int>* fd_address() const { return &fd_; }
 
  private:
-  int Release();
-
   std::atomic<int> fd_{-1};
   std::atomic<int> domain_{0};
 };

@@ -38,6 +38,9 @@ namespace rump::client {
 
 class Connection {
  public:
+  // Below it live the descriptors that programs expect to be theirs.
+  static constexpr int kHighFd = 1000;
+
   // Descriptors that the server sends along are lost where `takes_fds` is false, which is faster.
   constexpr explicit Connection(bool takes_fds = true) : takes_fds_(takes_fds) {}
   Connection(const Connection&) = delete;

@@ -15,8 +15,6 @@
 namespace rump::client {
 namespace {
 
-// Below it live the descriptors that programs expect to be theirs.
-constexpr long kHighFd = 1000;
 // How long a send waits for room until it looks whether the program is to end, in microseconds.
 constexpr long kSendTimeout = 100'000;
 // The ABI that the table of system calls describes.
@@ -26,6 +24,7 @@ constexpr std::string_view kTableMachine = "x86_64";
 // Moves `fd` to kHighFd or above, or to the highest number from `lowest` on that the limits allow.
 // Returns the new descriptor, or -errno; `fd` is closed either way.
 long MoveHigh(int fd, int lowest) {
+  constexpr long kHighFd = Connection::kHighFd;
   long moved = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, kHighFd);
   if (moved < 0) {
     rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};

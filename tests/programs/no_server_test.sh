@@ -56,11 +56,15 @@ while True: s.getsockname()'
 begins() { [[ -s $tmp/$1.log ]]; }
 wait_for caller begins caller
 kill -s STOP "${pids["mortal"]}"
+stopped() { grep -q '^State:.*T' "/proc/${pids["mortal"]}/status"; }
+wait_for mortal stopped
 start newcomer "$python" -c 'import socket
 print("begins", flush=True)
 socket.socket()'
 wait_for newcomer begins newcomer
-sleep 0.2
+# The library's own descriptor, which it has when it waits for the server.
+connects() { [[ -e /proc/${pids["newcomer"]}/fd/1000 ]]; }
+wait_for newcomer connects
 soon=$((SECONDS + 8))
 kill "${pids["caller"]}" "${pids["newcomer"]}"
 finish caller 143

@@ -105,9 +105,8 @@ absl::StatusOr<int> Audit(const Invocation& invocation, const std::string& path)
   if (!child.ok()) return child.status();
   Supervise(hold, *child, &tracer);
   private_server.reset();
-  if (absl::Status written = WriteReport(audit.Report(), *std::move(output), invocation);
-      !written.ok())
-    return written;
+  const absl::Status written = WriteReport(audit.Report(), *std::move(output), invocation);
+  if (!written.ok()) return written;
   if (audit.escaped() > 0) return kEscaped;
   EndLike(tracer.wait_status());
 }
