@@ -147,9 +147,9 @@ extern "C" {
 // For the gates.
 [[gnu::visibility("hidden")]] extern const std::atomic<int>* const rumphijack_own_fd;
 constinit const std::atomic<int>* const rumphijack_own_fd = rump::hijack::session.own_fd_address();
-[[gnu::visibility("hidden")]] extern const std::atomic<int>* const rumphijack_pool_fd;
-constinit const std::atomic<int>* const rumphijack_pool_fd =
-    rump::hijack::session.pool_fd_address();
+[[gnu::visibility("hidden")]] extern const std::atomic<int>* const rumphijack_spare_fd;
+constinit const std::atomic<int>* const rumphijack_spare_fd =
+    rump::hijack::session.spare_fd_address();
 
 [[gnu::visibility("hidden")]] extern const std::array<bool, rump::hijack::kNumbers>
     rumphijack_dispatched;

@@ -35,8 +35,9 @@ bool IsOfNoConcern(FdKind kind) {
 class Departure {
  public:
   explicit Departure(int fd) {
+    if (!IsOfNoConcern(fd_cache.Get(fd)) && MayAsk()) object_ = ObjectOf(fd);
     // What a child on its parent's memory closes the parent still has.
-    if (!IsOfNoConcern(fd_cache.Get(fd)) && MayAsk() && OwnMemory()) object_ = ObjectOf(fd);
+    if (object_ > 0 && !OwnMemory()) object_ = 0;
     // Before the number is free, since another thread may get it at once.
     fd_cache.Forget(fd);
   }

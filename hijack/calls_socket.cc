@@ -93,9 +93,9 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   }
   const long flags = RawSyscall(SYS_fcntl, hijacked->fd, F_GETFL);
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
-  const long r = hijacked->Request(
-      kSysHostConnect, {addr, len, uint64_t{blocking ? kHostConnectNotify : kHostConnectUntold}});
-  if (r == 0) {
+  const long r = session.ConnectTcp(hijacked->fd, hijacked->object, addr, len,
+                                    blocking ? kHostConnectNotify : kHostConnectUntold);
+  if (r == kHostConnectedAtOnce || r == kHostConnectedInStack) {
     // A socket that does not block says so even of a connection that stands at once.
     BecomeConnectedAtOnce(hijacked, blocking ? FdKind::kConnected : FdKind::kUntold);
     return blocking ? 0 : -EINPROGRESS;
@@ -197,10 +197,9 @@ Outcome CallSocket(const Args& args) {
   } else {
     fd = session.NewSocket(domain, type & ~kFlags, protocol);
     if (fd >= 0 && !cloexec) RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
+    if (fd >= 0) Remember(static_cast<int>(fd), stream ? FdKind::kFresh : FdKind::kDatagram);
   }
-  if (fd < 0) return Done(fd);
-  SetNonblocking(static_cast<int>(fd), type);
-  Remember(static_cast<int>(fd), stream ? FdKind::kFresh : FdKind::kDatagram);
+  if (fd >= 0) SetNonblocking(static_cast<int>(fd), type);
   return Done(fd);
 }
 

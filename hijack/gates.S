@@ -69,7 +69,7 @@ PIECE rumphijack_gate_Close
         mov     (%r11), %r11
         cmpl    $0, (%r11)
         jge     ASK(rumphijack_gate_Close_end)
-        movabs  $rumphijack_pool_fd, %r11
+        movabs  $rumphijack_spare_fd, %r11
         mov     (%r11), %r11
         cmpl    $0, (%r11)
         jge     ASK(rumphijack_gate_Close_end)
@@ -125,7 +125,7 @@ PIECE rumphijack_gate_NoDup
         mov     (%r11), %r11
         cmp     (%r11), %edi
         je      ASK(rumphijack_gate_NoDup_end)
-        movabs  $rumphijack_pool_fd, %r11
+        movabs  $rumphijack_spare_fd, %r11
         mov     (%r11), %r11
         cmp     (%r11), %edi
         je      ASK(rumphijack_gate_NoDup_end)

@@ -60,7 +60,7 @@ inline long CheckMessage(const msghdr& msg) {
   return 0;
 }
 
-// Receives from `fd` a record with a descriptor, as listeners and pools send them. recvmsg(2)'s
+// Receives from `fd` a record with a descriptor, as listeners send them. recvmsg(2)'s
 // result; *received: the descriptor, or -1 if there is none, as the kernel drops one that the
 // process has no room for.
 inline long ReceiveRecord(int fd, void* record, size_t size, int flags, int* received) {

@@ -11,6 +11,15 @@
 
 namespace rump::hijack {
 
+// SpareSocket's share of the page.
+struct SparePage {
+  enum class State : uint8_t { kNone, kThere, kInUse };
+  std::atomic<State> state;
+  std::atomic<int> domain;  // of the one that is there
+  std::atomic<int> wanted;  // the domain that the program has last made a socket of
+  std::atomic<int> misses;  // stream sockets that were made without
+};
+
 struct ProcessPage {
   // The process that the memory belongs to; in the child of a fork 0 until it is first asked.
   std::atomic<int> owner;
@@ -24,11 +33,7 @@ struct ProcessPage {
   std::atomic<const void*> forker;
   // Calls that use the connection at the moment.
   std::atomic<int> calls;
-  // Whether SocketPool's descriptor is this process's; held while it is in use; and how many stream
-  // sockets were made without.
-  std::atomic<bool> pooled;
-  client::FutexLock pool_lock;
-  std::atomic<int> pool_misses;
+  SparePage spare;
 };
 
 // Maps the page; without it (no memory) the child of a fork would take itself for its parent.

@@ -139,19 +139,23 @@ long Session::Request(int fd, uint64_t object, uint32_t number,
   call.number = number;
   call.args[call.nargs++] = object;
   for (const uint64_t argument : arguments) call.args[call.nargs++] = argument;
-  if (const long error = TryIssue(&call, block.before()); error != 0) return Unreachable(error);
-  if (call.error == EBADF && fd >= 0) {
+  return IssueOn(fd, object, &call, block.before());
+}
+
+long Session::IssueOn(int fd, uint64_t object, client::Call* call, client::SignalSet mask) {
+  if (const long error = TryIssue(call, mask); error != 0) return Unreachable(error);
+  if (call->error == EBADF && fd >= 0) {
     client::Call proof;
     proof.number = kSysHostProve;
     proof.args[proof.nargs++] = object;
     proof.send_fd = fd;
-    if (const long error = TryIssue(&proof, block.before()); error != 0) return Unreachable(error);
+    if (const long error = TryIssue(&proof, mask); error != 0) return Unreachable(error);
     // One of another server, most likely of one that is gone.
     if (proof.error == EBADF) return -ENOTCONN;
     if (proof.error != 0) return -proof.error;
-    if (const long error = TryIssue(&call, block.before()); error != 0) return Unreachable(error);
+    if (const long error = TryIssue(call, mask); error != 0) return Unreachable(error);
   }
-  return call.error != 0 ? -call.error : static_cast<long>(call.retval[0]);
+  return call->error != 0 ? -call->error : static_cast<long>(call->retval[0]);
 }
 
 long Session::NewSocket(int domain, int type, int protocol) {
@@ -178,31 +182,42 @@ long Session::NewSocket(int domain, int type, int protocol) {
 }
 
 long Session::NewTcpSocket(int domain, int protocol, bool cloexec) {
-  if (!execs()) {
-    if (const long fd = pool_.Take(domain, cloexec); fd != -EAGAIN) return fd;
-  }
+  if (const long fd = spare_.Take(domain, cloexec); fd != -EAGAIN) return fd;
   const long fd = NewSocket(domain, SOCK_STREAM, protocol);
   if (fd < 0) return fd;
   if (!cloexec) client::RawSyscall(SYS_fcntl, fd, F_SETFD, 0);
-  if (pool_.CountMiss(domain)) OpenPool(domain);
+  if (OwnMemory()) {
+    fd_cache.Set(static_cast<int>(fd), FdKind::kFresh);
+    spare_.CountMiss(domain);
+  } else {
+    fd_cache.Forget(static_cast<int>(fd));
+  }
   return fd;
 }
 
-void Session::OpenPool(int domain) {
+long Session::ConnectTcp(int fd, uint64_t object, uint64_t addr, uint64_t len, uint64_t flags) {
+  // A handler that jumps out of connect(2) would leave the byte unsent.
   const client::SignalBlock block;
+  const int spare = spare_.Wanted();
   client::Call call;
-  call.number = kSysHostPool;
-  call.args[call.nargs++] = static_cast<uint64_t>(domain);
-  call.wants_fd = true;
-  const UseCount use;
-  client::Interruption interruption = WithoutHandlers(block.before());
-  if (!connected() || connection_.Issue(&call, &interruption) != 0 || call.received_fd < 0) return;
-  pool_.Open(call.received_fd, domain);
+  call.number = kSysHostConnect;
+  for (const uint64_t argument : {object, addr, len, flags, static_cast<uint64_t>(spare)}) {
+    call.args[call.nargs++] = argument;
+  }
+  call.wants_fd = spare != 0;
+  const long r = IssueOn(fd, object, &call, block.before());
+  if (call.received_fd >= 0) spare_.Keep(call.received_fd, spare);
+  if (r == kHostConnectedInStack || (r == -EINPROGRESS && (flags & kHostConnectNotify) != 0)) {
+    const char byte = 0;
+    client::RawSyscall(SYS_sendto, fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0);
+  }
+  return r;
 }
 
 void Session::BecomeChild() {
   // While it cannot be a child on this memory that asks first.
   OwnMemory();
+  spare_.Drop();
   // An exec that a handler or another thread has interrupted by the fork is the parent's.
   exec_thread_.store(nullptr, std::memory_order_relaxed);
 }
@@ -238,7 +253,6 @@ long Session::ForkBy(const Forker& forker) {
   process_page().connected = connection_.BecomeForked(fd) == 0;
   fd_cache.Forget(connection_.fd());
   if (inherited >= 0) client::RawSyscall(SYS_close, inherited);
-  pool_.Close();
   return 0;
 }
 
@@ -314,7 +328,7 @@ long Session::Connect(client::SignalSet mask) {
     client::RawSyscall(SYS_sched_yield);
   }
   page.connected = false;
-  pool_.Close();
+  spare_.Drop();
   connection_.Abandon();
   if (lost_.load(std::memory_order_relaxed) && retry_.never()) return -ENOTCONN;
   const long error = ConnectAs(command_, mask);
@@ -369,9 +383,9 @@ void Session::ComplainOnce(int error) {
 
 long Session::MoveFd(int fd) {
   const client::SignalBlock block;
-  if (fd == pool_.fd()) {
+  if (fd == spare_.fd()) {
     // It is not needed.
-    pool_.Close();
+    spare_.Drop();
     return 0;
   }
   client::Interruption interruption;

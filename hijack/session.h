@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "hijack/retry_policy.h"
-#include "hijack/socket_pool.h"
+#include "hijack/spare_socket.h"
 #include "protocol/url.h"
 #include "rumpclient/core/connection.h"
 #include "rumpclient/core/signal_block.h"
@@ -56,8 +56,11 @@ class Session {
   // host_socket(2): the new descriptor, close-on-exec, or -errno. Where the server is lost, it
   // waits for a new one as long as the retry policy says; signals are let in then.
   long NewSocket(int domain, int type, int protocol);
-  // The same for TCP, with SOCK_CLOEXEC only if `cloexec`: as a rule without a request.
+  // The same for TCP, with SOCK_CLOEXEC only if `cloexec`, and remembered as what it is: as a rule
+  // without a request.
   long NewTcpSocket(int domain, int protocol, bool cloexec);
+  // host_connect(2) of a stream, as Request; the address is at `addr` in the program.
+  long ConnectTcp(int fd, uint64_t object, uint64_t addr, uint64_t len, uint64_t flags);
 
   // Calls `fork`, which has the outcomes of fork(2) as the kernel gives them, and forks the process
   // in the server too if there is one.
@@ -87,14 +90,14 @@ class Session {
   void Adopt(std::string_view inherited);
 
   // Whether `fd` is one of the library's own, which the program does not know of: the connection's
-  // or the pool's.
-  bool Owns(int fd) const { return fd >= 0 && (fd == connection_.fd() || fd == pool_.fd()); }
+  // or the spare socket's.
+  bool Owns(int fd) const { return fd >= 0 && (fd == connection_.fd() || fd == spare_.fd()); }
   // The library's own descriptors, -1 for those that there are not.
-  std::array<int, 2> own_fds() const { return {connection_.fd(), pool_.fd()}; }
-  bool owns_any() const { return connection_.fd() >= 0 || pool_.fd() >= 0; }
+  std::array<int, 2> own_fds() const { return {connection_.fd(), spare_.fd()}; }
+  bool owns_any() const { return connection_.fd() >= 0 || spare_.fd() >= 0; }
   // Where they are kept, for code that cannot call.
   constexpr const std::atomic<int>* own_fd_address() const { return connection_.fd_address(); }
-  constexpr const std::atomic<int>* pool_fd_address() const { return pool_.fd_address(); }
+  constexpr const std::atomic<int>* spare_fd_address() const { return spare_.fd_address(); }
   // Frees the number `fd`, which the library owns, as the program wants it. 0 or -errno.
   long MoveFd(int fd);
 
@@ -107,7 +110,8 @@ class Session {
     long (*fork)(const void* arg);
     const void* arg;
   };
-  void OpenPool(int domain);
+  // As Request, which makes `call` of its arguments; signals are to be blocked, as for Issue.
+  long IssueOn(int fd, uint64_t object, client::Call* call, client::SignalSet mask);
   long ForkBy(const Forker& forker);
   void BecomeChild();
   bool execs() const;
@@ -127,7 +131,7 @@ class Session {
   std::string_view command_;
   RetryPolicy retry_;
   client::Connection connection_;
-  SocketPool pool_;
+  SpareSocket spare_;
   // Outside of the process's page: the children of forks know it as well.
   std::atomic<bool> lost_{false};
   std::atomic<bool> complained_{false};

@@ -91,7 +91,7 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
      {kFd, Msgs(ArgKind::kOutMsgs, 2), kI, kI, InOutFixed(sizeof(timespec))}},
     {SYS_sendmmsg, "sendmmsg", 4, {kFd, Msgs(ArgKind::kInMsgs, 2), kI, kI}},
     {kSysHostSocket, "host_socket", 3, {kI, kI, kI}},
-    {kSysHostConnect, "host_connect", 4, {kFd, In(2), kSz, kI}},
+    {kSysHostConnect, "host_connect", 5, {kFd, In(2), kSz, kI, kI}},
     {kSysHostConnectAbandon, "host_connect_abandon", 1, {kFd}},
     {kSysHostRelease, "host_release", 1, {kFd}},
     {kSysHostProve, "host_prove", 1, {kFd}},
@@ -101,7 +101,6 @@ constexpr auto kTable = std::to_array<SyscallSpec>({
     {kSysHostSendBuffer, "host_send_buffer", 1, {kFd}},
     {kSysHostConnectFill, "host_connect_fill", 2, {kFd, kI}},
     {kSysHostUrgent, "host_urgent", 1, {kFd}},
-    {kSysHostPool, "host_pool", 1, {kI}},
 });
 
 static_assert(std::ranges::is_sorted(kTable, {}, &SyscallSpec::number));

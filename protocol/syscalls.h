@@ -21,8 +21,9 @@ inline constexpr uint32_t kPrivateCallBase = 0x10000;
 enum PrivateCall : uint32_t {
   // host_socket(domain, type, protocol) -> object id; the program's end C comes with the response.
   kSysHostSocket = kPrivateCallBase + 0,
-  // host_connect(object, addr, addrlen, flags) -> 0, or 1 if it was connected before: never blocks;
-  // see HostConnectFlags.
+  // host_connect(object, addr, addrlen, flags, spare) -> a HostConnected: never blocks; see
+  // HostConnectFlags. If `spare` is a domain of the internet, another TCP socket of it, made in
+  // advance, may come with the response: its C.
   kSysHostConnect = kPrivateCallBase + 1,
   // host_connect_abandon(object) -> 1 if the completion byte has been sent, 0 if it never will be.
   kSysHostConnectAbandon = kPrivateCallBase + 2,
@@ -46,9 +47,6 @@ enum PrivateCall : uint32_t {
   kSysHostConnectFill = kPrivateCallBase + 9,
   // host_urgent(object): C is about to be sent urgent data.
   kSysHostUrgent = kPrivateCallBase + 10,
-  // host_pool(domain): a descriptor over which TCP sockets of `domain` come, made in advance, comes
-  // with the response; see PooledRecord.
-  kSysHostPool = kPrivateCallBase + 11,
 };
 
 // The Extension that a call belongs to, 0 for those of Linux.
@@ -65,6 +63,14 @@ enum HostConnectFlags : uint64_t {
   // The caller keeps in mind that the program is not told of a connection that stands at once, so
   // that the next host_connect finds it connected.
   kHostConnectUntold = 2,
+};
+
+enum HostConnected : uint64_t {
+  kHostConnectedAtOnce = 0,
+  kHostConnectedBefore = 1,
+  // At once, by a connection that passes the stack: C is to be sent a byte that is none of the
+  // stream's, before any other. The same holds after EINPROGRESS with kHostConnectNotify.
+  kHostConnectedInStack = 2,
 };
 
 // A socket option of our own, level IPPROTO_TCP: whether the connection that a TCP socket, or a
@@ -96,11 +102,6 @@ struct AcceptRecord {
   unsigned char peer[32] = {};  // sockaddr_in or sockaddr_in6
 };
 static_assert(sizeof(AcceptRecord) == 48);
-
-// What comes over a pool's descriptor for each socket, with its C as SCM_RIGHTS.
-struct PooledRecord {
-  uint64_t object = 0;
-};
 
 enum class ArgKind : uint8_t {
   kInt,         // passed through as it is

@@ -19,6 +19,28 @@ bool IsCOf(const UniqueFd& c, const HostSocket& object) {
          cookie == object.c_cookie();
 }
 
+// A socket of the process, whose C comes with the response.
+Result<std::shared_ptr<HostSocket>> AttachSocket(CallContext& context, int domain, int type,
+                                                 int protocol) {
+  BuiltinKernel& kernel = context.kernel();
+  Result<std::shared_ptr<Socket>> socket = kernel.families().Create(domain, type, protocol, O_RDWR);
+  if (!socket.ok()) return socket.error();
+  Result<HostObjects::Created> created =
+      kernel.objects().Create(*std::move(socket), context.process().objects_made);
+  if (!created.ok()) return created.error();
+  kernel.AllowObject(context.process(), created->object->id(), created->object->c_cookie());
+  context.call().AttachFd(std::move(created->c));
+  return std::move(created->object);
+}
+
+// What nobody waits for takes nothing that somebody will soon miss.
+void AttachSpare(CallContext& context) {
+  const int domain = context.int_arg(4);
+  if (domain != AF_INET && domain != AF_INET6) return;
+  if (!context.process().HasRoomForSpare() || !context.kernel().objects().HasRoomForSpare()) return;
+  (void)AttachSocket(context, domain, SOCK_STREAM, 0);
+}
+
 }  // namespace
 
 SyscallTask SysHostSocket(CallContext& context) {
@@ -27,19 +49,10 @@ SyscallTask SysHostSocket(CallContext& context) {
   if (domain != AF_INET && domain != AF_INET6 && domain != AF_NETLINK) {
     co_return Errno(EAFNOSUPPORT);
   }
-  Result<std::shared_ptr<Socket>> socket =
-      context.kernel().families().Create(domain, context.int_arg(1), context.int_arg(2), O_RDWR);
-  if (!socket.ok()) co_return socket.error();
-  Result<HostObjects::Created> created =
-      context.kernel().objects().Create(*std::move(socket), context.process().objects_made);
-  if (!created.ok()) co_return created.error();
-  context.kernel().AllowObject(context.process(), created->object->id(),
-                               created->object->c_cookie());
-  context.call().AttachFd(std::move(created->c));
-  if (created->object->socket().type() == SOCK_STREAM) {
-    context.kernel().pools().CountMiss(context.shared_process());
-  }
-  co_return created->object->id();
+  const Result<std::shared_ptr<HostSocket>> object =
+      AttachSocket(context, domain, context.int_arg(1), context.int_arg(2));
+  if (!object.ok()) co_return object.error();
+  co_return (*object)->id();
 }
 
 SyscallTask SysHostConnect(CallContext& context) {
@@ -50,11 +63,9 @@ SyscallTask SysHostConnect(CallContext& context) {
       !error.ok()) {
     co_return error;
   }
-  if ((*object)->pooled()) {
-    (*object)->set_pooled(false);
-    context.kernel().pools().CountUse(context.shared_process());
-  }
-  co_return (*object)->Connect(address, context.arg(3));
+  const Result<uint64_t> connected = (*object)->Connect(address, context.arg(3));
+  if (connected.ok() || connected.error() == Errno(EINPROGRESS)) AttachSpare(context);
+  co_return connected;
 }
 
 SyscallTask SysHostConnectAbandon(CallContext& context) {
@@ -92,15 +103,6 @@ SyscallTask SysHostProve(CallContext& context) {
     co_return Errno(EBADF);
   }
   context.kernel().AllowObject(context.process(), object->id(), object->c_cookie());
-  co_return uint64_t{0};
-}
-
-SyscallTask SysHostPool(CallContext& context) {
-  const int domain = context.int_arg(0);
-  if (domain != AF_INET && domain != AF_INET6) co_return Errno(EAFNOSUPPORT);
-  Result<UniqueFd> end = context.kernel().pools().Open(context.shared_process(), domain);
-  if (!end.ok()) co_return end.error();
-  context.call().AttachFd(*std::move(end));
   co_return uint64_t{0};
 }
 

@@ -33,6 +33,9 @@ constexpr EventLoop::Clock::duration kFirstSilentCheck = std::chrono::millisecon
 constexpr EventLoop::Clock::duration kLastSilentCheck = std::chrono::seconds(1);
 constexpr size_t kSilentLooks = 512;
 constexpr size_t kSilentLooksPerName = 2;
+// Up to so many silent objects there is one look a name: the longer the closed ones wait, the more
+// of the looks find one.
+constexpr size_t kSilentReserve = 256;
 
 // How long S may keep more than a byte of what has been passed on: for longer it costs a busy
 // connection nothing, and for that time one whose C has next to no send buffer waits.
@@ -104,7 +107,7 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   }
   SetSendBuffer(pair.s.get(), kHostSendBuffer);
   SetSendBuffer(pair.c.get(), kHostSendBuffer);
-  if (use != HostPair::Use::kDatagram) pair.junk = SendByte(pair.c.get());
+  if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
   return pair;
 }
 
@@ -159,7 +162,8 @@ bool HostObjects::NameIsFree(uint64_t id) {
 }
 
 Errno HostObjects::GiveName(int socket, uint64_t* id) {
-  for (size_t looks = kSilentLooksPerName; looks > 0; --looks) {
+  for (size_t looks = silent_.size() < kSilentReserve ? 1 : kSilentLooksPerName; looks > 0;
+       --looks) {
     const std::shared_ptr<HostSocket> closed = NextToLookAt();
     if (closed == nullptr) break;
     ++looks_;

@@ -52,7 +52,7 @@ class HostObjects final : private EventLoop::Poller {
   std::shared_ptr<HostSocket> Find(uint64_t id) const;
   size_t count() const { return objects_.size(); }
   // Whether objects that nobody has asked for leave as many as there are.
-  bool HasRoomForPools() const { return objects_.size() < max_objects_ / 2; }
+  bool HasRoomForSpare() const { return objects_.size() < max_objects_ / 2; }
 
   // Frees `id` if it is finished.
   void Release(uint64_t id);

@@ -285,8 +285,9 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t* peer) {
   // The outcome of the connection may be known and not told yet.
   if (state_ == State::kConnecting) RunConnecting();
   if (state_ != State::kConnected) return UniqueFd();
+  // The kept byte may still be on its way, and would become one of the stream.
+  if (!pump_.DropKeptBytes(s_.get(), objects_->loop().closer())) return UniqueFd();
   if (!objects_->GiveName(s_.get(), peer).ok()) return UniqueFd();
-  pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
   objects_->loop().Unwatch(s_.get(), this);
@@ -338,8 +339,7 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
     if (!error.ok()) return error;
     return value;
   };
-  constexpr uint64_t kAtOnce = 0, kBefore = 1;
-  if (state_ == State::kDatagram) return result(socket_->Connect(address), kAtOnce);
+  if (state_ == State::kDatagram) return result(socket_->Connect(address), kHostConnectedAtOnce);
   if (state_ == State::kConnecting) return Errno(EALREADY);
   if (state_ == State::kDead) {
     // Without S a connection would have nobody to serve.
@@ -354,24 +354,28 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
     stream().Abort();
     return Errno(ECONNABORTED);
   }
-  if (state_ != State::kFresh) return result(error, kBefore);
+  if (state_ != State::kFresh) return result(error, kHostConnectedBefore);
   if (!error.ok() && error != Errno(EINPROGRESS)) return error;
+  // What a connection that failed has been sent.
+  junk_ = TakeJunk(junk_);
   objects_->Settle();
   const bool notify = (flags & kHostConnectNotify) != 0;
   const uint32_t ready = socket_->Poll();
   if (ready != 0 && (notify || (ready & POLLERR) == 0)) {
     // Who does not wait asks for the outcome again.
     const Errno outcome = notify || (flags & kHostConnectUntold) != 0 ? socket_->TakeError() : kOk;
-    if (outcome.ok()) {
-      BecomeConnected();
-      Schedule();
-    }
-    return result(outcome, kAtOnce);
+    if (!outcome.ok()) return outcome;
+    const bool in_stack = !stream().OnlyDirect();
+    if (in_stack) ++junk_;
+    BecomeConnected();
+    Schedule();
+    return uint64_t{in_stack ? kHostConnectedInStack : kHostConnectedAtOnce};
   }
   state_ = State::kConnecting;
   (void)WatchSOrRetry();
   notify_ = notify;
   notified_ = false;
+  if (notify) ++junk_;
   to_be_filled_ = !notify;
   // A refusal shows on C when the program has been told to wait for it.
   if (ready != 0) Schedule();
@@ -397,9 +401,9 @@ void HostSocket::RunConnecting() {
   if (!outcome_) {
     const uint32_t ready = socket_->Poll();
     if (ready == 0) return;
+    if (to_be_filled_) return;
     // The junk is still unread: the program sees ERR and HUP on C, and SO_ERROR has the reason.
     if (!notify_ && (ready & POLLERR) != 0) return Die();
-    if (to_be_filled_) return;
     outcome_ = notify_ ? socket_->TakeError() : kOk;
   }
   if (notify_) {
@@ -418,16 +422,21 @@ void HostSocket::RunConnecting() {
   }
 }
 
-void HostSocket::BecomeConnected() {
-  while (junk_ > 1) {
+size_t HostSocket::TakeJunk(size_t junk) {
+  while (junk > 0) {
     const std::span<std::byte> buffer = objects_->buffer();
     std::vector<UniqueFd> fds;
-    const size_t size = std::min(buffer.size(), junk_ - 1);
+    const size_t size = std::min(buffer.size(), junk);
     const ssize_t n = ReceiveWithFds(s_.get(), buffer.first(size), &fds);
     for (UniqueFd& fd : fds) objects_->loop().closer().Close(std::move(fd));
     if (n <= 0) break;
-    junk_ -= static_cast<size_t>(n);
+    junk -= static_cast<size_t>(n);
   }
+  return junk;
+}
+
+void HostSocket::BecomeConnected() {
+  if (junk_ > 1) junk_ = 1 + TakeJunk(junk_ - 1);
   if (junk_ == 1) pump_.KeepFirstByte();
   junk_ = 0;
   state_ = State::kConnected;

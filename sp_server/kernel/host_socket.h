@@ -34,7 +34,7 @@ struct HostPair {
   UniqueFd s;
   UniqueFd c;
   uint64_t c_cookie = 0;  // SO_COOKIE of C, by which a process proves to hold it
-  size_t junk = 0;        // bytes that C has sent before anybody has it
+  size_t junk = 0;        // bytes in S that are none of the stream's
   Share share;            // what the owner's limit counts
 };
 
@@ -50,9 +50,6 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   uint64_t id() const { return id_; }
   // Whether nothing tells of the end of C: it is looked for.
   bool silent() const { return state_ == State::kDirect || (state_ == State::kFresh && !watched_); }
-  // Whether it is of a pool, and not used by its program as yet.
-  bool pooled() const { return pooled_; }
-  void set_pooled(bool pooled) { pooled_ = pooled; }
   // Whether it is among those that HostObjects looks at.
   bool is_looked_at() const { return is_looked_at_; }
   void set_is_looked_at(bool looked_at) { is_looked_at_ = looked_at; }
@@ -127,6 +124,8 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   bool ResetsOnClose() const;
   // Lets C write: takes the junk out of S, but for a byte that the pump keeps.
   void BecomeConnected();
+  // Takes what is in S of `junk` bytes. Returns how many are still to come.
+  size_t TakeJunk(size_t junk);
   // Puts the readiness byte on S if there is something to receive and no byte is out.
   void MirrorReadiness();
   // The connection is lost, by a reset or another error: closes S so that C shows it.
@@ -145,12 +144,11 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   const Share share_;
   UniqueFd s_;
   State state_;
-  size_t junk_;
+  size_t junk_;  // bytes in S, or about to come, that are none of the stream's
   bool scheduled_ = false;
   bool trim_pending_ = false;
   bool bulk_ = false;
   bool is_looked_at_ = false;
-  bool pooled_ = false;
   bool watched_ = false;  // S is: fresh sockets of streams are not
   bool watches_writable_ = false;
   bool hangup_ = false;       // S has shown HUP: C may be closed

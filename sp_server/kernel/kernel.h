@@ -18,7 +18,6 @@
 #include "sp_server/kernel/process.h"
 #include "sp_server/kernel/reports.h"
 #include "sp_server/kernel/socket.h"
-#include "sp_server/kernel/socket_pools.h"
 #include "sp_server/kernel/tracer.h"
 #include "sp_server/loop/event_loop.h"
 #include "sp_server/server/kernel_interface.h"
@@ -36,7 +35,6 @@ class BuiltinKernel final : public Kernel {
   EventLoop& loop() { return *loop_; }
   SocketFamilies& families() { return families_; }
   HostObjects& objects() { return objects_; }
-  SocketPools& pools() { return pools_; }
   // The bytes that processes make the kernel hold.
   const std::shared_ptr<Budget>& memory() const { return memory_; }
   // Of these, the datagrams of the network.
@@ -91,7 +89,6 @@ class BuiltinKernel final : public Kernel {
   std::function<void()> on_halt_ = [] {};
   SocketFamilies families_;
   HostObjects objects_;
-  SocketPools pools_{this};
   std::map<Pid, std::shared_ptr<Process>> processes_;
   size_t copies_ = 0;  // of processes_, those that no client has claimed
   Pid next_pid_ = kInitPid + 1;

@@ -16,7 +16,6 @@
 #include "sp_server/kernel/budget.h"
 #include "sp_server/kernel/fd_table.h"
 #include "sp_server/kernel/limits.h"
-#include "sp_server/kernel/socket_pools.h"
 #include "sp_server/server/kernel_interface.h"
 
 namespace rump {
@@ -67,8 +66,7 @@ struct Process {
   // What objects that the process makes come out of.
   const std::shared_ptr<Budget> objects_made;
   // Whether objects that it has not asked for leave it as many as it has.
-  bool HasRoomForPool() const { return objects_made->used() < objects_made->limit() / 2; }
-  std::unique_ptr<SocketPool> pool;  // nullptr: it has not asked for one
+  bool HasRoomForSpare() const { return objects_made->used() < objects_made->limit() / 2; }
   // What CallMemory gives to calls.
   const std::shared_ptr<Budget> call_memory;
   const ClientInfo* client = nullptr;

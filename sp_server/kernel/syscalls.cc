@@ -78,7 +78,6 @@ constexpr HandlerEntry kHandlers[] = {
     {kSysHostRelease, SysHostRelease},
     {kSysHostProve, SysHostProve},
     {kSysHostUrgent, SysHostUrgent},
-    {kSysHostPool, SysHostPool},
     {kSysQuery, SysQuery},
     {kSysHalt, SysHalt},
     {kSysTrace, SysTrace},

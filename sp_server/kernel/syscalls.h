@@ -141,7 +141,6 @@ SyscallTask SysHostSendBuffer(CallContext& context);
 SyscallTask SysHostConnectFill(CallContext& context);
 SyscallTask SysHostProve(CallContext& context);
 SyscallTask SysHostUrgent(CallContext& context);
-SyscallTask SysHostPool(CallContext& context);
 
 // The server itself: control_calls.cc.
 SyscallTask SysQuery(CallContext& context);

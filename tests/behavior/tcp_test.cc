@@ -552,6 +552,48 @@ TEST(Tcp, ChildUsesItsParentsSocket) {
   EXPECT_EQ(status, 0);
 }
 
+// A connection that the parent makes later ends when the parent closes it, whatever was ready for
+// it at the fork.
+TEST(Tcp, ChildHoldsNoConnectionThatItsParentMakesLater) {
+  for (int i = 0; i < 5; ++i) TcpPair();
+  int stop[2];
+  ASSERT_THAT(pipe(stop), Succeeds());
+  const pid_t child = fork();
+  ASSERT_THAT(child, Succeeds());
+  if (child == 0) {
+    char byte;
+    close(stop[1]);
+    _exit(static_cast<int>(read(stop[0], &byte, 1)));
+  }
+  for (int i = 0; i < 5; ++i) {
+    auto [client, server] = TcpPair();
+    client.Close();
+    ASSERT_NE(PollFor(server.get(), POLLIN, kPatience), 0);
+    EXPECT_EQ(ReadExactly(server.get(), 1), "");
+  }
+  close(stop[1]);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Tcp, ThreadsConnectAtOnce) {
+  constexpr int kThreads = 4, kTimes = 50;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([] {
+      for (int i = 0; i < kTimes; ++i) {
+        auto [client, server] = TcpPair();
+        ASSERT_TRUE(WriteAll(client.get(), "ping"));
+        EXPECT_EQ(ReadExactly(server.get(), 4), "ping");
+        client.Close();
+        EXPECT_EQ(ReadExactly(server.get(), 1), "");
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
 TEST(Tcp, ChildOfVforkMayCloseWhatItInherits) {
   const Fd listener = Listen();
   const pid_t child = vfork();

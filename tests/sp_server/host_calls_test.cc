@@ -17,7 +17,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "protocol/syscalls.h"
-#include "sp_server/kernel/socket_pools.h"
 #include "sp_server/loop/pass_fds.h"
 #include "sp_server/loop/unique_fd.h"
 #include "tests/sp_server/lingering_socket.h"
@@ -90,11 +89,17 @@ class OwnServerTest : public testing::Test {
     address.sin_port = htons(port);
     return std::string(reinterpret_cast<const char*>(&address), sizeof address);
   }
-  static int Connect(RawClient& client, uint64_t object, uint16_t port, uint64_t flags) {
+  // host_connect, and the byte that it may ask for. The errno.
+  static int Connect(RawClient& client, const HostSocketEnds& socket, uint16_t port,
+                     uint64_t flags) {
     std::string memory = Address(port);
-    return client
-        .Finish(client.SendCall(kSysHostConnect, {object, 0, memory.size(), flags}), &memory)
-        .error;
+    const SyscallResultPayload result = client.Finish(
+        client.SendCall(kSysHostConnect, {socket.object, 0, memory.size(), flags, 0}), &memory);
+    const bool in_background = result.error == EINPROGRESS && (flags & kHostConnectNotify) != 0;
+    if (in_background || (result.error == 0 && result.retval[0] == kHostConnectedInStack)) {
+      EXPECT_EQ(send(socket.c.get(), "", 1, MSG_NOSIGNAL), 1);
+    }
+    return result.error;
   }
   // The C of the next connection on a listener's C.
   static UniqueFd Accept(const UniqueFd& listener) {
@@ -104,30 +109,30 @@ class OwnServerTest : public testing::Test {
     return c;
   }
 
-  // Gives `client` a pool; returns what its sockets come over.
-  static UniqueFd OpenPool(RawClient& client) {
-    EXPECT_EQ(client.CallResult(kSysHostPool, {AF_INET}).error, 0);
+  // The C that comes with the answer if `client` connects `object` and asks for a spare of
+  // `domain`.
+  static UniqueFd ConnectForSpare(RawClient& client, uint64_t object, uint16_t port, int domain) {
+    std::string memory = Address(port);
+    const uint64_t call = client.SendCall(
+        kSysHostConnect, {object, 0, memory.size(), 0, static_cast<uint64_t>(domain)});
+    EXPECT_EQ(client.Finish(call, &memory).error, 0);
     return client.TakeFd();
   }
-  // The next socket of a pool, which comes sooner or later.
-  static HostSocketEnds TakePooled(const UniqueFd& pool) {
-    PooledRecord record;
-    HostSocketEnds socket;
-    EXPECT_TRUE(ReceiveRecord(pool, 0, &record, &socket.c));
-    socket.object = record.object;
-    return socket;
+  // The object that `c` is named after.
+  static uint64_t ObjectOf(const UniqueFd& c) {
+    sockaddr_un name{};
+    socklen_t size = sizeof name;
+    EXPECT_EQ(getsockname(c.get(), reinterpret_cast<sockaddr*>(&name), &size), 0);
+    const std::string path(name.sun_path, size - offsetof(sockaddr_un, sun_path));
+    EXPECT_THAT(path, testing::StartsWith(std::string("\0rump/", 6)));
+    return std::stoull(path.substr(6), nullptr, 16);
   }
-  // Takes all that are in a pool.
-  static std::vector<HostSocketEnds> EmptyPool(RawClient& client, const UniqueFd& pool) {
-    // Pools are filled before the next call is looked at.
-    client.CallResult(SYS_getppid, {});
-    std::vector<HostSocketEnds> sockets;
-    PooledRecord record;
-    for (HostSocketEnds socket; ReceiveRecord(pool, MSG_DONTWAIT, &record, &socket.c);) {
-      socket.object = record.object;
-      sockets.push_back(std::move(socket));
-    }
-    return sockets;
+  // A listener of `client`'s.
+  static HostSocketEnds Listen(RawClient& client, uint16_t* port) {
+    HostSocketEnds listener = NewSocket(client);
+    EXPECT_EQ(Bind(client, listener.object, port), 0);
+    EXPECT_EQ(client.CallResult(SYS_listen, {listener.object, 20}).error, 0);
+    return listener;
   }
 
  private:
@@ -160,12 +165,7 @@ TEST_F(HostCallsTest, DescriptorIsNamedAfterItsObject) {
   const HostSocketEnds socket = NewSocket(client_);
   ASSERT_TRUE(socket.c.valid());
   EXPECT_GE(socket.object, kFirstObjectId);
-  sockaddr_un name{};
-  socklen_t size = sizeof name;
-  ASSERT_EQ(getsockname(socket.c.get(), reinterpret_cast<sockaddr*>(&name), &size), 0);
-  const std::string path(name.sun_path, size - offsetof(sockaddr_un, sun_path));
-  EXPECT_THAT(path, testing::StartsWith(std::string("\0rump/", 6)));
-  EXPECT_EQ(std::stoull(path.substr(6), nullptr, 16), socket.object);
+  EXPECT_EQ(ObjectOf(socket.c), socket.object);
 }
 
 TEST_F(HostCallsTest, NameIsNotARight) {
@@ -227,82 +227,87 @@ TEST_F(HostCallsTest, RightEndsWithItsObject) {
   EXPECT_EQ(other.CallResult(SYS_listen, {next.object, 1}).error, 0);
 }
 
-TEST_F(OwnServerTest, PoolBringsSocketsAsTheyAreUsed) {
+TEST_F(OwnServerTest, SpareComesWithAConnection) {
   const ServerThread server;
   RawClient client(server.path());
   ASSERT_TRUE(client.Guest("client"));
-  const HostSocketEnds listener = NewSocket(client);
   uint16_t port = 0;
-  ASSERT_EQ(Bind(client, listener.object, &port), 0);
-  ASSERT_EQ(client.CallResult(SYS_listen, {listener.object, 1}).error, 0);
-  const UniqueFd pool = OpenPool(client);
+  const HostSocketEnds listener = Listen(client, &port);
+  UniqueFd socket = NewSocket(client).c;
   for (int i = 0; i < 5; ++i) {
-    const HostSocketEnds socket = TakePooled(pool);
-    EXPECT_THAT(EmptyPool(client, pool), testing::IsEmpty());
-    EXPECT_EQ(Connect(client, socket.object, port, 0), 0);
+    UniqueFd spare = ConnectForSpare(client, ObjectOf(socket), port, AF_INET);
+    ASSERT_TRUE(spare.valid());
     const UniqueFd accepted = Accept(listener.c);
-    EXPECT_EQ(write(socket.c.get(), "x", 1), 1);
+    EXPECT_EQ(write(socket.get(), "x", 1), 1);
     char byte = 0;
     EXPECT_EQ(read(accepted.get(), &byte, 1), 1);
+    socket = std::move(spare);
   }
 }
 
-TEST_F(HostCallsTest, PoolsAreOfInternetFamilies) {
-  for (const int domain : {AF_UNIX, AF_NETLINK, AF_UNSPEC, -1}) {
-    EXPECT_EQ(client_.CallResult(kSysHostPool, {static_cast<uint64_t>(domain)}).error,
-              EAFNOSUPPORT);
+// Also with the answer that it is not connected as yet, but not with another error.
+TEST_F(OwnServerTest, SpareComesWithAConnectionInTheBackground) {
+  const ServerThread server;
+  RawClient client(server.path());
+  ASSERT_TRUE(client.Guest("client"));
+  // Nobody accepts: a backlog of 0 has room for one.
+  uint16_t port = 0;
+  const HostSocketEnds listener = NewSocket(client);
+  ASSERT_EQ(Bind(client, listener.object, &port), 0);
+  KeepInStack(client, listener.object);
+  ASSERT_EQ(client.CallResult(SYS_listen, {listener.object, 0}).error, 0);
+  std::vector<HostSocketEnds> sockets;
+  int error = 0;
+  UniqueFd spare;
+  for (int i = 0; i < 5 && error == 0; ++i) {
+    sockets.push_back(NewSocket(client));
+    std::string memory = Address(port);
+    error = client
+                .Finish(client.SendCall(kSysHostConnect,
+                                        {sockets.back().object, 0, memory.size(), 0, AF_INET}),
+                        &memory)
+                .error;
+    spare = client.TakeFd();
+    EXPECT_TRUE(spare.valid());
+  }
+  EXPECT_EQ(error, EINPROGRESS);
+  // It is used already.
+  std::string memory = Address(port);
+  const uint64_t call =
+      client.SendCall(kSysHostConnect, {sockets.back().object, 0, memory.size(), 0, AF_INET});
+  EXPECT_EQ(client.Finish(call, &memory).error, EALREADY);
+  EXPECT_FALSE(client.TakeFd().valid());
+}
+
+TEST_F(OwnServerTest, SpareIsOfInternetFamilies) {
+  const ServerThread server;
+  RawClient client(server.path());
+  ASSERT_TRUE(client.Guest("client"));
+  uint16_t port = 0;
+  const HostSocketEnds listener = Listen(client, &port);
+  for (const int domain : {AF_UNSPEC, AF_UNIX, AF_NETLINK, -1, AF_INET6}) {
+    const HostSocketEnds socket = NewSocket(client);
+    EXPECT_EQ(ConnectForSpare(client, socket.object, port, domain).valid(), domain == AF_INET6);
   }
 }
 
 // They leave half of what there is to those that are asked for.
-TEST_F(HostCallsTest, PoolTakesNobodysRoom) {
-  const UniqueFd pool = OpenPool(client_);
-  std::vector<HostSocketEnds> taken;
-  for (int i = 0; i < 20; ++i) {
-    const HostSocketEnds missed = NewSocket(client_);
-    for (HostSocketEnds& socket : EmptyPool(client_, pool)) taken.push_back(std::move(socket));
-  }
-  EXPECT_LE(taken.size(), 4U);
+TEST_F(HostCallsTest, SpareTakesNobodysRoom) {
+  uint16_t port = 0;
+  const HostSocketEnds listener = Listen(client_, &port);
   std::vector<HostSocketEnds> sockets;
-  while (taken.size() + sockets.size() < 8) sockets.push_back(NewSocket(client_));
+  std::vector<UniqueFd> spares;
+  for (int i = 0; i < 20; ++i) {
+    sockets.push_back(NewSocket(client_));
+    UniqueFd spare = ConnectForSpare(client_, sockets.back().object, port, AF_INET);
+    if (spare.valid()) spares.push_back(std::move(spare));
+    const UniqueFd accepted = Accept(listener.c);
+    if (sockets.size() > 2) sockets.erase(sockets.begin());
+  }
+  EXPECT_GE(spares.size(), 1U);
+  EXPECT_LE(spares.size(), 4U);
+  while (sockets.size() < 8 - 1 - spares.size()) sockets.push_back(NewSocket(client_));
   EXPECT_EQ(client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0}).error, ENFILE);
-}
-
-TEST_F(OwnServerTest, PoolsAreBounded) {
-  const ServerThread server;
-  // One that takes nothing, whatever it asks for.
-  std::vector<std::unique_ptr<RawClient>> clients;
-  std::vector<UniqueFd> pools;
-  size_t pooled = 0;
-  for (size_t i = 0; i < 2 * SocketPools::kMaxUnused / SocketPools::kMaxTarget; ++i) {
-    clients.push_back(std::make_unique<RawClient>(server.path()));
-    ASSERT_TRUE(clients.back()->Guest("greedy"));
-    pools.push_back(OpenPool(*clients.back()));
-    for (int miss = 0; miss < 10; ++miss) NewSocket(*clients.back());
-  }
-  for (size_t i = 0; i < clients.size(); ++i) {
-    const size_t sockets = EmptyPool(*clients[i], pools[i]).size();
-    EXPECT_LE(sockets, SocketPools::kMaxTarget);
-    pooled += sockets;
-  }
-  EXPECT_EQ(pooled, SocketPools::kMaxUnused);
-}
-
-// What a program does to the descriptor of its pool is its own loss.
-TEST_F(HostCallsTest, PoolOutlivesNoNonsense) {
-  const UniqueFd pool = OpenPool(client_);
-  const std::string junk(100, 'x');
-  SendWithFds(pool.get(), junk, {0});
-  while (send(pool.get(), junk.data(), junk.size(), MSG_DONTWAIT) > 0) {
-  }
-  EXPECT_TRUE(TakePooled(pool).c.valid());
-  shutdown(pool.get(), SHUT_RDWR);
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(NewSocket(client_).c.valid());
-  // Another one in its place; none at all.
-  UniqueFd second = OpenPool(client_);
-  EXPECT_TRUE(TakePooled(second).c.valid());
-  second.reset();
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(NewSocket(client_).c.valid());
 }
 
 TEST_F(HostCallsTest, ProofTakesTheVeryDescriptor) {
@@ -546,7 +551,7 @@ TEST_F(OwnServerTest, ConnectionsWaitForAListenersEnd) {
   std::vector<HostSocketEnds> connections;
   for (int i = 0; i < kConnections; ++i) {
     connections.push_back(NewSocket(client));
-    ASSERT_EQ(Connect(client, connections.back().object, port, kHostConnectNotify), 0) << i;
+    ASSERT_EQ(Connect(client, connections.back(), port, kHostConnectNotify), 0) << i;
     ASSERT_EQ(send(connections.back().c.get(), &i, sizeof i, MSG_NOSIGNAL), sizeof i);
   }
   for (int i = 0; i < kConnections; ++i) {
@@ -632,7 +637,7 @@ TEST_F(BlockingCloseTest, OfOneInAStream) {
   KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   const HostSocketEnds stream = NewSocket(client_);
-  ASSERT_EQ(Connect(client_, stream.object, port, kHostConnectNotify), 0);
+  ASSERT_EQ(Connect(client_, stream, port, kHostConnectNotify), 0);
   const UniqueFd accepted = Accept(listener.c);
   // Behind another one, so that the server has it still when its last copy here goes.
   LingeringSocket first;
@@ -665,7 +670,7 @@ TEST_F(HostCallsTest, BytesLeftBehindAreSent) {
   KeepInStack(client_, listener.object);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   HostSocketEnds writer = NewSocket(client_);
-  ASSERT_EQ(Connect(client_, writer.object, port, kHostConnectNotify), 0);
+  ASSERT_EQ(Connect(client_, writer, port, kHostConnectNotify), 0);
   const UniqueFd reader = Accept(listener.c);
   // Until neither the stack nor the descriptor takes more.
   const std::string chunk(64 * 1024, 'x');
@@ -707,15 +712,15 @@ TEST_F(HostCallsTest, ConnectionShutDownByRequestEndsWithItsDescriptor) {
       made = client_.CallResult(kSysHostSocket, {AF_INET, SOCK_STREAM, 0});
     }
     ASSERT_EQ(made.error, 0) << "connection " << i;
-    const UniqueFd c = client_.TakeFd();
-    ASSERT_EQ(Connect(client_, made.retval[0], port, kHostConnectNotify), 0);
+    const HostSocketEnds socket{made.retval[0], client_.TakeFd()};
+    ASSERT_EQ(Connect(client_, socket, port, kHostConnectNotify), 0);
     const UniqueFd accepted = Accept(listener.c);
     EXPECT_EQ(client_.CallResult(SYS_shutdown, {made.retval[0], SHUT_RDWR}).error, 0);
     char byte;
     EXPECT_EQ(recv(accepted.get(), &byte, 1, 0), 0);
     // The descriptor sees it as well, as natively.
-    EXPECT_EQ(recv(c.get(), &byte, 1, 0), 0);
-    EXPECT_EQ(send(c.get(), "x", 1, MSG_NOSIGNAL), -1);
+    EXPECT_EQ(recv(socket.c.get(), &byte, 1, 0), 0);
+    EXPECT_EQ(send(socket.c.get(), "x", 1, MSG_NOSIGNAL), -1);
     EXPECT_EQ(errno, EPIPE);
   }
 }
@@ -730,7 +735,7 @@ TEST_F(HostCallsTest, DirectPairsAreShutDownByTheirPrograms) {
     const HostSocketEnds connector = NewSocket(client_);
     ASSERT_TRUE(connector.c.valid()) << "connection " << i;
     ASSERT_EQ(send(connector.c.get(), "ab", 2, MSG_NOSIGNAL), 2) << "before it is connected";
-    ASSERT_EQ(Connect(client_, connector.object, port, kHostConnectNotify), 0);
+    ASSERT_EQ(Connect(client_, connector, port, kHostConnectNotify), 0);
     const UniqueFd accepted = Accept(listener.c);
     char bytes[8];
     EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 2) << "no byte of ours comes along";
@@ -748,16 +753,16 @@ TEST_F(HostCallsTest, DirectPairsConnectOnce) {
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   HostSocketEnds connector = NewSocket(client_);
-  ASSERT_EQ(Connect(client_, connector.object, port, kHostConnectNotify), 0);
+  ASSERT_EQ(Connect(client_, connector, port, kHostConnectNotify), 0);
   UniqueFd accepted = Accept(listener.c);
   std::string unspecified(sizeof(sockaddr_in), '\0');
-  EXPECT_EQ(
-      client_
-          .Finish(client_.SendCall(kSysHostConnect, {connector.object, 0, unspecified.size(), 0}),
-                  &unspecified)
-          .error,
-      EOPNOTSUPP);
-  EXPECT_EQ(Connect(client_, connector.object, port, 0), EISCONN);
+  EXPECT_EQ(client_
+                .Finish(client_.SendCall(kSysHostConnect,
+                                         {connector.object, 0, unspecified.size(), 0, 0}),
+                        &unspecified)
+                .error,
+            EOPNOTSUPP);
+  EXPECT_EQ(Connect(client_, connector, port, 0), EISCONN);
   EXPECT_EQ(client_.CallResult(SYS_listen, {connector.object, 1}).error, EINVAL);
   accepted.reset();
   connector.c.reset();
@@ -778,12 +783,13 @@ TEST_F(OwnServerTest, DirectPairsEndBeforeTheyAreAccepted) {
   std::vector<HostSocketEnds> sockets;
   for (int i = 0; i < kAhead + 3; ++i) {
     sockets.push_back(NewSocket(client));
-    ASSERT_EQ(Connect(client, sockets.back().object, port, 0), 0);
+    ASSERT_EQ(Connect(client, sockets.back(), port, 0), 0);
   }
   // One is dissolved, and its other end is found reset when it is accepted.
   const HostSocketEnds& dissolved = sockets[kAhead];
   std::string nowhere(sizeof(sockaddr_in), '\0');
-  const uint64_t call = client.SendCall(kSysHostConnect, {dissolved.object, 0, nowhere.size(), 0});
+  const uint64_t call =
+      client.SendCall(kSysHostConnect, {dissolved.object, 0, nowhere.size(), 0, 0});
   EXPECT_EQ(client.Finish(call, &nowhere).error, 0);
   for (int i = 0; i < kAhead; ++i) EXPECT_TRUE(Accept(listener.c).valid());
   const UniqueFd reset = Accept(listener.c);
@@ -797,7 +803,7 @@ TEST_F(OwnServerTest, DirectPairsEndBeforeTheyAreAccepted) {
   // What nobody accepts ends with the listener.
   while (sockets.size() < 2 * kAhead + 3) {
     sockets.push_back(NewSocket(client));
-    ASSERT_EQ(Connect(client, sockets.back().object, port, 0), 0);
+    ASSERT_EQ(Connect(client, sockets.back(), port, 0), 0);
   }
   listener.c.reset();
   EXPECT_EQ(client.CallResult(kSysHostRelease, {listener.object}).error, 0);
@@ -808,7 +814,7 @@ TEST_F(OwnServerTest, DirectPairsEndBeforeTheyAreAccepted) {
 
 TEST_F(HostCallsTest, NobodyReportsJunkWithoutEnd) {
   const HostSocketEnds socket = NewSocket(client_);
-  for (const uint64_t bytes : {uint64_t{64} << 10, uint64_t{1} << 31, ~uint64_t{0}}) {
+  for (const uint64_t bytes : {(uint64_t{64} << 10) + 1, uint64_t{1} << 31, ~uint64_t{0}}) {
     EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, bytes}).error, EINVAL);
   }
 }
@@ -827,12 +833,14 @@ TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
   uint16_t port = 0;
   ASSERT_EQ(Bind(client_, closed.object, &port), 0);
   const HostSocketEnds socket = NewSocket(client_);
-  ASSERT_EQ(Connect(client_, socket.object, port, 0), EINPROGRESS);
+  ASSERT_EQ(Connect(client_, socket, port, 0), EINPROGRESS);
+  EXPECT_EQ(send(socket.c.get(), "", 1, MSG_NOSIGNAL), 1);
+  EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, 1}).error, 0);
   pollfd p{.fd = socket.c.get(), .events = 0, .revents = 0};
   ASSERT_EQ(poll(&p, 1, -1), 1);
   EXPECT_EQ(p.revents, POLLERR | POLLHUP);
-  EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNREFUSED) << "the outcome, once";
-  EXPECT_EQ(Connect(client_, socket.object, port, 0), ECONNABORTED);
+  EXPECT_EQ(Connect(client_, socket, port, 0), ECONNREFUSED) << "the outcome, once";
+  EXPECT_EQ(Connect(client_, socket, port, 0), ECONNABORTED);
   EXPECT_EQ(client_.CallResult(SYS_listen, {socket.object, 1}).error, EINVAL);
 }
 
@@ -844,7 +852,7 @@ TEST_F(HostCallsTest, SmallSendBufferIsSoonWritableAgain) {
   ASSERT_EQ(Bind(client_, listener.object, &port), 0);
   ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
   const HostSocketEnds socket = NewSocket(client_);
-  ASSERT_EQ(Connect(client_, socket.object, port, kHostConnectNotify), 0);
+  ASSERT_EQ(Connect(client_, socket, port, kHostConnectNotify), 0);
   const UniqueFd accepted = Accept(listener.c);
   constexpr int kSmall = 1;
   std::string memory(reinterpret_cast<const char*>(&kSmall), sizeof kSmall);
@@ -882,9 +890,8 @@ TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
     ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
     const HostSocketEnds socket = NewSocket(client_);
     EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, 1}).error, ENOTCONN);
-    ASSERT_EQ(Connect(client_, socket.object, port, kHostConnectNotify), 0);
+    ASSERT_EQ(Connect(client_, socket, port, kHostConnectNotify), 0);
     const UniqueFd accepted = Accept(listener.c);
-    // The server has had C send a byte.
     EXPECT_EQ(send(socket.c.get(), "x", 1, MSG_NOSIGNAL), 1);
     char bytes[2] = {};
     EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 1) << direct;

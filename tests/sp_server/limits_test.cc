@@ -357,9 +357,9 @@ TEST_F(HostObjectLimitsTest, ConnectionsCountForTheirListener) {
   std::vector<Made> ends;
   for (int i = 0; i < 2; ++i) {
     ends.push_back(Make(*other));
-    EXPECT_EQ(
-        other->Call(kSysHostConnect, ends.back().object, kArgs, sizeof address, kHostConnectNotify),
-        0);
+    EXPECT_EQ(other->Call(kSysHostConnect, ends.back().object, kArgs, sizeof address,
+                          kHostConnectNotify, 0),
+              0);
   }
   const auto accept = [&](int flags) {
     AcceptRecord record;

@@ -1,0 +1,114 @@
+#include "hijack/spare_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "hijack/fd_cache.h"
+#include "hijack/process_page.h"
+#include "rumpclient/core/connection.h"
+#include "rumpclient/core/raw_syscall.h"
+
+namespace rump::hijack {
+namespace {
+
+using client::RawSyscall;
+using State = SparePage::State;
+
+// Programs that make fewer sockets do without.
+constexpr int kMissesWorthASpare = 2;
+// How often Drop waits for a thread that uses the spare, which is a matter of some system calls.
+// One that was cancelled or left by siglongjmp(3) there never ends.
+constexpr int kMaxLooks = 10'000;
+
+// Makes the spare, if it is as `from` says, the caller's alone until it says what has become of it.
+bool Use(State from) {
+  return process_page().spare.state.compare_exchange_strong(from, State::kInUse,
+                                                            std::memory_order_acquire);
+}
+
+void Leave(State as) { process_page().spare.state.store(as, std::memory_order_release); }
+
+// Whether the server has closed its end.
+bool IsLost(int fd) {
+  pollfd p = {fd, 0, 0};
+  return RawSyscall(SYS_poll, &p, 1, 0) != 0;
+}
+
+}  // namespace
+
+long SpareSocket::Take(int domain, bool cloexec) {
+  SparePage& page = process_page().spare;
+  if (page.state.load(std::memory_order_relaxed) != State::kThere) return -EAGAIN;
+  if (!OwnMemory() || !Use(State::kThere)) return -EAGAIN;
+  page.wanted.store(domain, std::memory_order_relaxed);
+  if (page.domain.load(std::memory_order_relaxed) != domain) {
+    Leave(State::kThere);
+    return -EAGAIN;
+  }
+  long socket = -EAGAIN;
+  if (!IsLost(fd())) {
+    socket = RawSyscall(SYS_fcntl, fd(), cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+  }
+  if (socket == -EMFILE) {
+    Leave(State::kThere);
+    return socket;
+  }
+  Close();
+  if (socket < 0) return -EAGAIN;
+  fd_cache.Set(static_cast<int>(socket), FdKind::kFresh);
+  return socket;
+}
+
+void SpareSocket::CountMiss(int domain) {
+  SparePage& page = process_page().spare;
+  page.misses.fetch_add(1, std::memory_order_relaxed);
+  page.wanted.store(domain, std::memory_order_relaxed);
+}
+
+int SpareSocket::Wanted() const {
+  const SparePage& page = process_page().spare;
+  if (page.state.load(std::memory_order_relaxed) != State::kNone) return 0;
+  if (page.misses.load(std::memory_order_relaxed) < kMissesWorthASpare) return 0;
+  return page.wanted.load(std::memory_order_relaxed);
+}
+
+void SpareSocket::Keep(int fd, int domain) {
+  if (OwnMemory() && Use(State::kNone)) {
+    // One that a fork behind the library's back has left.
+    if (this->fd() >= 0) RawSyscall(SYS_close, this->fd());
+    const long high = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, client::Connection::kHighFd);
+    // Where the limits leave no such number, the program needs those that it has more than a spare:
+    // the page stays in use.
+    if (high >= 0) {
+      // Else calls on a number that once was the host's would not be looked at.
+      fd_cache.Forget(static_cast<int>(high));
+      fd_.store(static_cast<int>(high), std::memory_order_relaxed);
+      process_page().spare.domain.store(domain, std::memory_order_relaxed);
+      Leave(State::kThere);
+    }
+  }
+  RawSyscall(SYS_close, fd);
+}
+
+void SpareSocket::Drop() {
+  if (fd() < 0) return;
+  bool used = Use(State::kThere) || Use(State::kNone);
+  for (int look = 0; !used && look < kMaxLooks; ++look) {
+    RawSyscall(SYS_sched_yield);
+    used = Use(State::kThere) || Use(State::kNone);
+  }
+  Close();
+}
+
+void SpareSocket::Close() {
+  // A fork in between must not leave a copy that the child does not know of.
+  const int fd = this->fd();
+  if (fd >= 0) RawSyscall(SYS_close, fd);
+  fd_.store(-1, std::memory_order_relaxed);
+  Leave(State::kNone);
+}
+
+}  // namespace rump::hijack
