@@ -115,6 +115,8 @@ void Connection::Reset() {
   list_ = nullptr;
   reader_ = nullptr;
   suspended_ = false;
+  yields_left_out_ = 0;
+  yield_penalty_ = kLeastYieldPenalty;
   deadline_ = Deadline();
   beginning_for_ = nullptr;
   reading_for_ = nullptr;

@@ -136,6 +136,11 @@ class Connection {
   // for each wait, which costs more than all else of it.
   static constexpr long kShortWait = 1'000;
   static constexpr long kShortSleep = 5'000;
+  // Where other programs want the CPU as well, it takes milliseconds to come back from a yield;
+  // that is tried again rarely then.
+  static constexpr long kShortYield = 1'000;  // microseconds
+  static constexpr uint32_t kLeastYieldPenalty = 64;
+  static constexpr uint32_t kMostYieldPenalty = 16'384;
   static constexpr size_t kReceiveBuffer = 8192;
   static constexpr size_t kMaxQueuedFds = 8;
   // Address space that ANONMMAP may take over the life of a connection.
@@ -168,6 +173,12 @@ class Connection {
   bool InFrame() const;
   void ReadOnce(Pending* pending);
   void Sleep(Pending* pending);
+  // Whether other threads are likely to bring the answer if they have the CPU first.
+  bool ShouldYield(Pending* pending);
+  // Lets them have it. Whether there is no need to sleep any more.
+  bool Yield(Pending* pending);
+  // What a thread owes to those that leave frames to it; `sends` if to these in any case.
+  void Arrive(Pending* pending, bool sends);
   void Interrupt(Pending* pending);
   void ReleaseRole(Pending* pending);
   void Unlink(Pending* pending);
@@ -250,10 +261,14 @@ class Connection {
   std::atomic<uint64_t> next_reqno_{1};
   SendLock send_lock_;  // the descriptor is closed under it
 
-  FutexLock lock_;             // list_, reader_, suspended_, and the state of what is in list_
+  FutexLock lock_;             // what is below, and the state of what is in list_
   Pending* list_ = nullptr;    // newest first
   Pending* reader_ = nullptr;  // who has the reader's role
   bool suspended_ = false;     // nobody may read
+  // Sleeps that do not begin with a yield, since those took long: so many from now on, and after
+  // the next one that does.
+  uint32_t yields_left_out_ = 0;
+  uint32_t yield_penalty_ = kLeastYieldPenalty;
 
   // While it begins.
   Deadline deadline_;

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "rumpclient/core/connection.h"
@@ -91,7 +92,41 @@ void Connection::ReadOnce(Pending* pending) {
   pending->watching = false;
 }
 
+// A thread that sleeps has to be woken, two system calls that are most of what its call costs.
+// Where several share a CPU, their requests are sent, answered and received together while one of
+// them yields it.
+bool Connection::ShouldYield(Pending* pending) {
+  constexpr int kWorthIt = 3;  // calls in flight
+  if (std::exchange(pending->yielded, true)) return false;
+  int calls = 0;
+  for (Pending* each = list_; each != nullptr && calls < kWorthIt; each = each->next) ++calls;
+  if (calls < kWorthIt) return false;
+  if (yields_left_out_ == 0) return true;
+  --yields_left_out_;
+  return false;
+}
+
+bool Connection::Yield(Pending* pending) {
+  pending->yielding = true;
+  lock_.Unlock();
+  const Deadline back = Deadline::AfterMicros(kShortYield);
+  RawSyscall(SYS_sched_yield);
+  const bool took_long = back.Passed();
+  lock_.Lock();
+  pending->yielding = false;
+  if (took_long && yields_left_out_ == 0) {
+    yields_left_out_ = yield_penalty_;
+    yield_penalty_ = std::min(2 * yield_penalty_, kMostYieldPenalty);
+  } else if (!took_long) {
+    yield_penalty_ = std::max(yield_penalty_ - 1, kLeastYieldPenalty);
+  }
+  if (!pending->done && !MayRead(*pending)) return false;
+  Arrive(pending, /*sends=*/false);
+  return true;
+}
+
 void Connection::Sleep(Pending* pending) {
+  if (ShouldYield(pending) && Yield(pending)) return;
   pending->PrepareWait(fd());
   pending->asleep = true;
   pending->wake.store(0, std::memory_order_relaxed);
@@ -110,6 +145,10 @@ void Connection::Sleep(Pending* pending) {
   lock_.Lock();
   pending->patient = patient;
   pending->asleep = false;
+  Arrive(pending, sends);
+}
+
+void Connection::Arrive(Pending* pending, bool sends) {
   if (std::exchange(pending->expected, false)) sends = send_lock_.Arrive() || sends;
   if (!sends) return;
   lock_.Unlock();
@@ -244,7 +283,7 @@ void Connection::Complete(Pending* pending, long result) {
     pending->wake.store(1, std::memory_order_relaxed);
     asleep = pending->asleep;
     // With signals let in a handler may keep it from coming.
-    if (asleep && !pending->patient) {
+    if ((asleep || pending->yielding) && !pending->patient) {
       pending->expected = true;
       send_lock_.Expect();
     }

@@ -16,6 +16,7 @@ class Deadline {
   // Never.
   constexpr Deadline() = default;
   static Deadline After(long seconds) { return Deadline(Now() + seconds * kSecond); }
+  static Deadline AfterMicros(long micros) { return Deadline(Now() + micros * 1000); }
 
   bool is_never() const { return end_ == kNever; }
   bool Passed() const { return !is_never() && Now() >= end_; }

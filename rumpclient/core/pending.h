@@ -45,6 +45,8 @@ struct Connection::Pending {
   bool served = false;       // the reader uses what is above
   long result = 0;
   bool done = false;
+  bool yielded = false;   // has looked whether its answer comes without sleeping
+  bool yielding = false;  // the same, at the moment
   bool asleep = false;    // on `wake`
   bool patient = false;   // has waited for so long that it sleeps with signals let in
   bool expected = false;  // by send_lock_, since it was woken
