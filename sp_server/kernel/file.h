@@ -38,6 +38,12 @@ class File {
   // Writes up to data.size() bytes, at least one. EAGAIN: no room yet; EPIPE: nobody will read. Of
   // no bytes: whether this is a file to write to that somebody will read.
   virtual Result<size_t> Write(std::span<const std::byte> data) = 0;
+  // The same of bytes that are there as long as `keeper` is, unless that is nullptr: to keep them
+  // may cost less than to copy them.
+  virtual Result<size_t> WriteKept(std::span<const std::byte> data,
+                                   std::shared_ptr<const void> /*keeper*/) {
+    return Write(data);
+  }
   // The POLL* bits of poll(2) that hold now.
   virtual uint32_t Poll() const = 0;
   // ioctl(2) on this kind of file; `arg` is the argument's memory, copied in before and out after.

@@ -22,9 +22,17 @@ class Ring {
 
   size_t size() const { return size_; }
   size_t room() const { return kCapacity - size_; }
+  // Makes `data`, at most room(), all that is in the empty queue. ENOMEM.
+  Errno Keep(std::span<const std::byte> data, std::shared_ptr<const void> keeper) {
+    if (!memory_.Grow(kCapacity)) return Errno(ENOMEM);
+    kept_ = data;
+    keeper_ = std::move(keeper);
+    size_ = data.size();
+    return kOk;
+  }
   // Puts `data`, at most room(), at the end. ENOMEM.
   Errno Push(std::span<const std::byte> data) {
-    if (size_ + data.size() > memory_.size()) {
+    if (keeper_ != nullptr || size_ + data.size() > memory_.size()) {
       if (const Errno error = GrowFor(size_ + data.size()); !error.ok()) return error;
     }
     const size_t end = (begin_ + size_) % memory_.size();
@@ -44,27 +52,36 @@ class Ring {
     }
     begin_ = 0;
     bytes_.reset();
+    keeper_.reset();
     memory_.Shrink(memory_.size());
   }
 
  private:
   void Peek(std::span<std::byte> out) const {
+    if (keeper_ != nullptr) {
+      memcpy(out.data(), kept_.data() + begin_, out.size());
+      return;
+    }
     const size_t first = std::min(out.size(), memory_.size() - begin_);
     memcpy(out.data(), bytes_.get() + begin_, first);
     memcpy(out.data() + first, bytes_.get(), out.size() - first);
   }
   Errno GrowFor(size_t bytes) {
-    const size_t capacity = bytes <= kSmallRing ? kSmallRing : kCapacity;
+    const size_t capacity = bytes <= kSmallRing && keeper_ == nullptr ? kSmallRing : kCapacity;
     if (!memory_.Grow(capacity - memory_.size())) return Errno(ENOMEM);
     auto grown = std::make_unique_for_overwrite<std::byte[]>(capacity);
     if (size_ > 0) Peek({grown.get(), size_});
     begin_ = 0;
     bytes_ = std::move(grown);
+    keeper_.reset();
     return kOk;
   }
 
   std::unique_ptr<std::byte[]> bytes_;
-  Share memory_;  // the size of `bytes_`
+  // In place of bytes_, if there is a keeper: the queue is in here, from begin_ on.
+  std::span<const std::byte> kept_;
+  std::shared_ptr<const void> keeper_;
+  Share memory_;  // the size of `bytes_`; kCapacity for what is kept
   size_t begin_ = 0;
   size_t size_ = 0;
 };
@@ -128,13 +145,20 @@ class WriteEnd final : public File {
 
   Result<size_t> Read(std::span<std::byte>) override { return Errno(EBADF); }
   Result<size_t> Write(std::span<const std::byte> data) override {
+    return WriteKept(data, nullptr);
+  }
+  Result<size_t> WriteKept(std::span<const std::byte> data,
+                           std::shared_ptr<const void> keeper) override {
     Buffer& b = *buffer_;
     if (b.reader == nullptr) return Errno(EPIPE);
     const size_t room = b.ring.room();
     if (data.empty()) return size_t{0};
     if (room == 0 || (data.size() <= PIPE_BUF && room < data.size())) return Errno(EAGAIN);
     const size_t n = std::min(data.size(), room);
-    if (const Errno error = b.ring.Push(data.first(n)); !error.ok()) return error;
+    const Errno error = keeper != nullptr && b.ring.size() == 0
+                            ? b.ring.Keep(data.first(n), std::move(keeper))
+                            : b.ring.Push(data.first(n));
+    if (!error.ok()) return error;
     b.reader->waiters().Notify(kReadable);
     return n;
   }

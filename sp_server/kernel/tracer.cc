@@ -54,6 +54,7 @@ class Tracer::TracedCall final : public Call, private CopyInSink {
   void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) override {
     call_->CopyInStr(addr, max, Watch(addr, sink));
   }
+  std::shared_ptr<const void> KeepRequest() const override { return call_->KeepRequest(); }
   std::span<const std::byte> InRequest(uint64_t addr, size_t len) const override {
     const std::span<const std::byte> bytes = call_->InRequest(addr, len);
     if (!bytes.empty()) memory_.Add(addr, bytes);

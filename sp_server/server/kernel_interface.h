@@ -66,6 +66,9 @@ class Call {
   // The `len` bytes at `addr` if they came along with the request, else none. They are there until
   // SystemCall returns. CopyIn looks here first.
   virtual std::span<const std::byte> InRequest(uint64_t addr, size_t len) const = 0;
+  // What keeps the bytes of InRequest for longer, as long as it lives; nullptr: nothing does. It
+  // holds much more than few bytes.
+  virtual std::shared_ptr<const void> KeepRequest() const { return nullptr; }
   // CopyIn for a string of at most `max` bytes, its NUL included.
   virtual void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) = 0;
   // Asks the client to map `len` bytes of zeroes. `sink` gets the 8 bytes of their address; ENOMEM

@@ -17,8 +17,6 @@ namespace {
 
 // Clients beyond the limit that are told so at a time; more are disconnected without a word.
 constexpr size_t kMaxRefused = 64;
-// A frame with 64 KiB of memory, of which most long writes are made, arrives by one receive.
-constexpr size_t kInputBuffer = 68 * 1024;
 
 std::string MakeBanner(uint32_t extensions) {
   utsname host;
@@ -45,12 +43,16 @@ bool Server::CookieLess::operator()(const PreforkCookie& a, const PreforkCookie&
 }
 
 Server::Server(EventLoop* loop, Kernel* kernel, ServerOptions options)
-    : loop_(loop),
-      kernel_(kernel),
-      options_(options),
-      banner_(MakeBanner(options.extensions)),
-      input_buffer_(kInputBuffer) {
+    : loop_(loop), kernel_(kernel), options_(options), banner_(MakeBanner(options.extensions)) {
   kernel_->SetServer(this);
+}
+
+const std::shared_ptr<std::byte[]>& Server::input_buffer() {
+  for (const std::shared_ptr<std::byte[]>& buffer : input_buffers_) {
+    if (buffer.use_count() == 1) return buffer;
+  }
+  input_buffers_.front() = std::make_shared_for_overwrite<std::byte[]>(kInputBuffer);
+  return input_buffers_.front();
 }
 
 Server::~Server() {

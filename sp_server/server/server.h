@@ -2,6 +2,7 @@
 #ifndef SP_SERVER_SERVER_SERVER_H_
 #define SP_SERVER_SERVER_SERVER_H_
 
+#include <array>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -50,8 +51,10 @@ class Server final : private ServerInfo {
   // Connected clients, without those that are being turned away.
   size_t clients() const override { return sessions_.size() - refused_; }
   ServerCounters& counters() { return counters_; }
-  // For sessions to receive into, one at a time.
-  std::span<std::byte> input_buffer() { return input_buffer_; }
+  // A frame with 64 KiB of memory, of which most long writes are made, arrives by one receive.
+  static constexpr size_t kInputBuffer = 68 * 1024;
+  // For sessions to receive into, one at a time, kInputBuffer bytes that nobody has kept.
+  const std::shared_ptr<std::byte[]>& input_buffer();
   // The banner that every client is sent.
   const std::string& banner() const { return banner_; }
 
@@ -91,7 +94,8 @@ class Server final : private ServerInfo {
   std::map<Session*, std::unique_ptr<Session>> sessions_;
   size_t refused_ = 0;  // of sessions_, those that are being turned away
   ServerCounters counters_;
-  std::vector<std::byte> input_buffer_;
+  // Two, so that one that is kept for a short time comes back into use.
+  std::array<std::shared_ptr<std::byte[]>, 2> input_buffers_;
   std::map<PreforkCookie, Parked, CookieLess> parked_;
   // What each session that has any has parked: with many of others around it must be found at once.
   std::map<const Session*, std::set<PreforkCookie, CookieLess>> parked_by_;

@@ -86,8 +86,10 @@ void Session::OnEvents(uint32_t events) {
 }
 
 bool Session::Receive(bool at_end) {
-  const std::span<std::byte> buffer =
-      input_.empty() ? server_->input_buffer() : std::span(input_).subspan(input_size_);
+  const std::shared_ptr<std::byte[]>& received_into = server_->input_buffer();
+  const std::span<std::byte> buffer = input_.empty()
+                                          ? std::span(received_into.get(), Server::kInputBuffer)
+                                          : std::span(input_).subspan(input_size_);
   std::vector<UniqueFd> fds;
   ucred sender{};
   const ssize_t n = ReceiveWithFds(socket_.get(), buffer, &fds, identified_ ? nullptr : &sender);
@@ -102,9 +104,11 @@ bool Session::Receive(bool at_end) {
   if (!KeepFds(std::move(fds), input_position_ + input_size_ + n - 1)) return false;
   size_t used = 0;
   if (input_.empty()) {
-    if (!ParseFrames(buffer.first(n), &used)) return false;
-    KeepInput(buffer.first(n).subspan(used));
-    return true;
+    received_into_ = &received_into;
+    const bool goes_on = ParseFrames(buffer.first(n), &used);
+    received_into_ = nullptr;
+    if (goes_on) KeepInput(buffer.first(n).subspan(used));
+    return goes_on;
   }
   input_size_ += n;
   if (input_size_ < input_.size()) return true;

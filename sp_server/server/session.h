@@ -148,6 +148,8 @@ class Session final : public ClientInfo, private EventLoop::Watcher, private Eve
   bool closed_ = false;
   std::unique_ptr<KernelProcess> process_;
 
+  // What the frame that is being looked at has been received into, if that can be kept.
+  const std::shared_ptr<std::byte[]>* received_into_ = nullptr;
   std::vector<std::byte> input_;  // an unfinished frame, as long as its header says; empty if none
   size_t input_size_ = 0;         // bytes of it that are here
   uint64_t input_position_ = 0;   // of the first byte not handled yet, counted from the first ever

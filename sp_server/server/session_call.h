@@ -51,6 +51,10 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     }
     return {};
   }
+  std::shared_ptr<const void> KeepRequest() const override {
+    if (session_ == nullptr || session_->received_into_ == nullptr) return nullptr;
+    return *session_->received_into_;
+  }
   // The frame's bytes are about to be gone. What the call has not looked at it asks for. Only now
   // can it be cancelled, or counts: most calls are over.
   void OutliveFrame() {

@@ -132,6 +132,25 @@ TEST_F(InlineTest, OneFrameEachWay) {
   EXPECT_EQ(Read(pipe.first, most.size()), most);
 }
 
+// What a pipe keeps of a request, rather than copy it, is no other request's to be received into.
+TEST_F(InlineTest, LargeWritesStayWhatTheyWere) {
+  std::vector<Pair> pipes;
+  std::vector<std::string> texts;
+  for (char c = 'a'; c < 'g'; ++c) {
+    pipes.push_back(Pipe());
+    texts.emplace_back(kMaxBlockBytes - 1024, c);
+    ASSERT_EQ(ExpectAnswer(Write(pipes.back().second, texts.back())).retval[0],
+              texts.back().size());
+  }
+  for (size_t i = 0; i < pipes.size(); ++i) {
+    EXPECT_EQ(Read(pipes[i].first, 100), texts[i].substr(0, 100));
+    ASSERT_EQ(ExpectAnswer(Write(pipes[i].second, "behind")).retval[0], 6U);
+  }
+  for (size_t i = 0; i < pipes.size(); ++i) {
+    EXPECT_EQ(Read(pipes[i].first, texts[i].size()), texts[i].substr(100) + "behind");
+  }
+}
+
 TEST_F(InlineTest, CallWithoutMemory) {
   const SyscallResultPayload result = ExpectAnswer(Start(SYS_getpid, {}));
   EXPECT_EQ(result.error, 0);

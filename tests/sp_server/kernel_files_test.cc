@@ -103,6 +103,47 @@ TEST(Pipe, BytesComeOutInOrderAcrossTheRingsEnd) {
   EXPECT_EQ(in, out);
 }
 
+std::string ReadAll(File& reader, size_t at_once) {
+  std::string all;
+  std::string buffer(at_once, '\0');
+  const auto out = std::as_writable_bytes(std::span(buffer));
+  for (Result<size_t> n = reader.Read(out); n.ok(); n = reader.Read(out))
+    all += buffer.substr(0, *n);
+  return all;
+}
+
+// What is kept is let go when it is read, or when more comes behind it; it is never written to.
+TEST(Pipe, LargeWritesAreKept) {
+  auto memory = std::make_shared<Budget>(128 * 1024);
+  auto [reader, writer] = MakePipe(0, memory);
+  std::string text;
+  while (text.size() < 40'000) text += std::to_string(text.size()) + ",";
+  const auto kept = std::make_shared<const std::string>(text);
+  ASSERT_EQ(*writer->WriteKept(Bytes(*kept), kept), text.size());
+  EXPECT_EQ(kept.use_count(), 2);
+  EXPECT_EQ(memory->used(), 65536U);
+  EXPECT_EQ(ReadAll(*reader, 777), text);
+  EXPECT_EQ(kept.use_count(), 1);
+  EXPECT_EQ(memory->used(), 0U);
+
+  ASSERT_EQ(*writer->WriteKept(Bytes(*kept), kept), text.size());
+  std::byte first[10];
+  ASSERT_EQ(*reader->Read(first), sizeof first);
+  ASSERT_EQ(*writer->Write(Bytes("behind")), 6U);
+  EXPECT_EQ(kept.use_count(), 1);
+  ASSERT_EQ(*writer->WriteKept(Bytes(*kept), kept), 65536 - text.size() + 10 - 6);
+  EXPECT_EQ(kept.use_count(), 1) << "what is in a pipe already is not in that memory";
+  EXPECT_EQ(memory->used(), 65536U);
+  EXPECT_EQ(ReadAll(*reader, 4096),
+            text.substr(10) + "behind" + text.substr(0, 65536 - text.size() + 4));
+  EXPECT_EQ(memory->used(), 0U);
+
+  // One that does not fit into what is left of the memory.
+  auto [other_reader, other_writer] = MakePipe(0, std::make_shared<Budget>(60'000));
+  EXPECT_EQ(other_writer->WriteKept(Bytes(*kept), kept).error(), Errno(ENOMEM));
+  EXPECT_EQ(kept.use_count(), 1);
+}
+
 TEST(Pipe, FullAndEmptyAreEagain) {
   auto [reader, writer] = MakePipe(0);
   std::byte buffer[16];
