@@ -60,6 +60,8 @@ struct FrameHeader {
 static_assert(sizeof(FrameHeader) == 24);
 
 inline constexpr size_t kHeaderSize = sizeof(FrameHeader);
+// `u` of a response that a descriptor comes with, by the extension "hostfd"; 0 in others.
+inline constexpr uint32_t kBringsFd = 1;
 // Longest command name kept of a GUEST or EXEC handshake, its NUL included (longer ones are cut).
 inline constexpr size_t kMaxCommandName = 64;
 // Slots of 64 bits that a system call request carries at most.

@@ -187,7 +187,8 @@ class Connection {
   void WaitWithoutHandlers(Pending* pending);
   void SendCancel(const Pending& pending);
   void Complete(Pending* pending, long result);
-  void GiveFd(Pending* pending);
+  // Gives `pending`, or nobody, what has come with the response.
+  void GiveFd(const FrameHeader& header, Pending* pending);
   size_t CountWantedFds() const;  // under lock_
   void KeepFds(size_t most);
   void Lose();

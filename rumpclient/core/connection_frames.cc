@@ -306,14 +306,17 @@ bool Connection::TakeResponse(const FrameHeader& header) {
     while (pending != nullptr && pending->reqno != header.reqno) pending = pending->next;
     if (pending != nullptr) pending->served = true;
   }
-  if (pending == nullptr) return Skip(header.len);
+  if (pending == nullptr) {
+    GiveFd(header, nullptr);
+    return Skip(header.len);
+  }
   long result = 0;
   const bool good = TakeResult(header, pending, &result);
   if (!good) {
     EndServing(pending);
     return false;
   }
-  if (result == 0 && (pending->call == nullptr || pending->call->error == 0)) GiveFd(pending);
+  GiveFd(header, pending);
   if (pending->call != nullptr) {
     if (pending->faulted) pending->call->error = EFAULT;
     pending->raised = std::exchange(raised_, 0);
@@ -388,11 +391,17 @@ void Connection::KeepFds(size_t most) {
   while (queued_fds_ > most) RawSyscall(SYS_close, fds_[--queued_fds_]);
 }
 
-void Connection::GiveFd(Pending* pending) {
-  if (pending->received_fd == nullptr || queued_fds_ == 0) return;
-  *pending->received_fd = fds_[0];
+void Connection::GiveFd(const FrameHeader& header, Pending* pending) {
+  // One that is there may have come with another response.
+  if (header.cls != FrameClass::kResponse || header.u != kBringsFd || queued_fds_ == 0) return;
+  const int fd = fds_[0];
   --queued_fds_;
   memmove(&fds_[0], &fds_[1], queued_fds_ * sizeof(fds_[0]));
+  if (pending != nullptr && pending->received_fd != nullptr) {
+    *pending->received_fd = fd;
+  } else {
+    RawSyscall(SYS_close, fd);
+  }
 }
 
 bool Connection::Need(size_t n) {
@@ -470,6 +479,9 @@ long Connection::TryReceive(void* extra, size_t extra_size) {
     }
     FutexLockGuard guard(&lock_);
     KeepFds(CountWantedFds());
+  } else if ((message.msg_flags & MSG_CTRUNC) != 0 && queued_fds_ < kMaxQueuedFds) {
+    // The kernel drops one that the process has no room for: those of others keep their places.
+    fds_[queued_fds_++] = -1;
   }
   return n;
 }

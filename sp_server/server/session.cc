@@ -322,11 +322,9 @@ void Session::HandOut(uint64_t reqno, std::unique_ptr<KernelProcess> child) {
   if (!end.ok()) return SendError({.reqno = reqno}, WireError::kNoMemory);
   CloseAnswer();
   output_fds_.push_back({output_position_ + unread(), *std::move(end)});
-  Append({.reqno = reqno,
-          .cls = FrameClass::kResponse,
-          .type = FrameType::kPrefork,
-          .u = kPreforkConnected},
-         BytesOf(PreforkCookie{}));
+  Append(
+      {.reqno = reqno, .cls = FrameClass::kResponse, .type = FrameType::kPrefork, .u = kBringsFd},
+      BytesOf(PreforkCookie{}));
 }
 
 void Session::HandleSyscall(const FrameHeader& header, std::span<const std::byte> args,

@@ -134,8 +134,11 @@ class Session::SessionCall final : public Call, public std::enable_shared_from_t
     if (session_ != nullptr && session_->state_ != State::kInExec) {
       const SyscallResultPayload result{
           .error = error.value(), .pad = 0, .retval = {retval0, retval1}};
-      session_->FinishAnswer(this, {.reqno = reqno_, .cls = FrameClass::kResponse, .type = type_},
-                             result, std::move(fd_));
+      const FrameHeader header{.reqno = reqno_,
+                               .cls = FrameClass::kResponse,
+                               .type = type_,
+                               .u = fd_.valid() ? kBringsFd : 0};
+      session_->FinishAnswer(this, header, result, std::move(fd_));
     }
     Detach();
   }

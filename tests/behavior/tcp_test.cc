@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <future>
@@ -592,6 +593,29 @@ TEST(Tcp, ThreadsConnectAtOnce) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+// Whatever else the server sends at the same time.
+TEST(Tcp, ThreadsGetTheSocketsThatTheyAskFor) {
+  constexpr int kTimes = 2000;
+  uint16_t closed = 0;
+  { closed = PortOf(Listen()); }
+  std::atomic<bool> stop = false;
+  std::thread connects([&] {
+    while (!stop) {
+      const Fd refused(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+      (void)connect(refused.get(), Addr(Loopback(closed)), sizeof(sockaddr_in));
+    }
+  });
+  for (int i = 0; i < kTimes; ++i) {
+    const Fd datagrams(socket(AF_INET, SOCK_DGRAM, 0));
+    int type = 0;
+    socklen_t size = sizeof type;
+    EXPECT_THAT(getsockopt(datagrams.get(), SOL_SOCKET, SO_TYPE, &type, &size), Succeeds());
+    if (type != SOCK_DGRAM) ADD_FAILURE() << i << ": " << type;
+  }
+  stop = true;
+  connects.join();
 }
 
 TEST(Tcp, ChildOfVforkMayCloseWhatItInherits) {

@@ -135,7 +135,7 @@ void FakePeer::GrantPrefork() {
 }
 
 void FakePeer::Answer(const ReceivedFrame& call, uint64_t retval, int fd) {
-  Send(SyscallAnswer(call.header.reqno, 0, retval), fd);
+  Send(SyscallAnswer(call.header.reqno, 0, retval, fd >= 0 ? kBringsFd : 0), fd);
 }
 
 void FakePeer::Fail(const ReceivedFrame& call, int error) {
@@ -169,9 +169,9 @@ std::string HandshakeAnswer(uint64_t reqno, int32_t error) {
   return Frame(FrameClass::kResponse, FrameType::kHandshake, reqno, 0, BytesOf(error));
 }
 
-std::string SyscallAnswer(uint64_t reqno, int32_t error, uint64_t retval) {
+std::string SyscallAnswer(uint64_t reqno, int32_t error, uint64_t retval, uint32_t u) {
   const SyscallResultPayload result = {.error = error, .retval = {retval, 0}};
-  return Frame(FrameClass::kResponse, FrameType::kSyscall, reqno, 0, BytesOf(result));
+  return Frame(FrameClass::kResponse, FrameType::kSyscall, reqno, u, BytesOf(result));
 }
 
 std::string CopyOutFrame(uint64_t reqno, uint64_t addr, std::string_view data) {

@@ -71,7 +71,7 @@ class FakePeer {
 std::string Frame(FrameClass cls, FrameType type, uint64_t reqno, uint32_t u,
                   std::string_view payload);
 std::string HandshakeAnswer(uint64_t reqno, int32_t error);
-std::string SyscallAnswer(uint64_t reqno, int32_t error, uint64_t retval);
+std::string SyscallAnswer(uint64_t reqno, int32_t error, uint64_t retval, uint32_t u = 0);
 std::string CopyOutFrame(uint64_t reqno, uint64_t addr, std::string_view data);
 
 enum class Transport { kUnix, kTcp };

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -407,6 +408,40 @@ TEST(DescriptorTest, ComesWithTheResponse) {
   }
 }
 
+// Also if that is an error, or if others that want one get none.
+TEST(DescriptorTest, IsItsOwnResponses) {
+  Pipe pipe;
+  FakeServer server([&](FakePeer* peer) {
+    peer->Welcome();
+    std::map<uint64_t, ReceivedFrame> calls;
+    while (calls.size() < 3) {
+      const auto call = peer->ExpectRequest(FrameType::kSyscall);
+      calls.emplace(call.arg(0), call);
+    }
+    peer->Answer(calls.at(0), 0);
+    peer->Send(SyscallAnswer(calls.at(1).header.reqno, EINPROGRESS, 0, kBringsFd), pipe.ends[0]);
+    peer->Answer(calls.at(2), 0, pipe.ends[1]);
+    peer->ExpectEnd();
+  });
+  Client client(server);
+  Call calls[3];
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < 3; ++i) {
+    threads.emplace_back([&client, &call = calls[i], i] {
+      call = MakeCall(kSysHostSocket, {i, 1, 0});
+      call.wants_fd = true;
+      EXPECT_EQ(0, client->Issue(&call));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(-1, calls[0].received_fd);
+  EXPECT_EQ(EINPROGRESS, calls[1].error);
+  EXPECT_TRUE(SameFile(pipe.ends[0], calls[1].received_fd));
+  EXPECT_TRUE(SameFile(pipe.ends[1], calls[2].received_fd));
+  close(calls[1].received_fd);
+  close(calls[2].received_fd);
+}
+
 TEST(DescriptorTest, UnwantedOnesAreClosed) {
   Pipe pipe;
   FakeServer server([writer = pipe.ends[1]](FakePeer* peer) {
@@ -416,7 +451,7 @@ TEST(DescriptorTest, UnwantedOnesAreClosed) {
     const auto failing = peer->ExpectRequest(FrameType::kSyscall);
     peer->Send(SyscallAnswer(failing.header.reqno, ENFILE, 0), writer);
     const auto flooded = peer->ExpectRequest(FrameType::kSyscall);
-    const std::string answer = SyscallAnswer(flooded.header.reqno, 0, 0);
+    const std::string answer = SyscallAnswer(flooded.header.reqno, 0, 0, kBringsFd);
     for (const char& byte : answer) {
       peer->Send({&byte, 1}, writer);
       peer->Drain();
