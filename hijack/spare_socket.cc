@@ -104,10 +104,10 @@ void SpareSocket::Drop() {
 }
 
 void SpareSocket::Close() {
-  // A fork in between must not leave a copy that the child does not know of.
-  const int fd = this->fd();
+  // Before the number is free, since another thread may get it at once. A fork in between leaves
+  // the child a copy, as it does of what socket(2) is about to return.
+  const int fd = fd_.exchange(-1, std::memory_order_relaxed);
   if (fd >= 0) RawSyscall(SYS_close, fd);
-  fd_.store(-1, std::memory_order_relaxed);
   Leave(State::kNone);
 }
 
