@@ -100,6 +100,7 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
     BecomeConnectedAtOnce(hijacked, blocking ? FdKind::kConnected : FdKind::kUntold);
     return blocking ? 0 : -EINPROGRESS;
   }
+  if (r == kHostUnconnected) return 0;
   if (r > 0) return FinishConnect(hijacked, 0);
   if (r != -EINPROGRESS) return r;
   return blocking ? AwaitConnect(hijacked) : ConnectInBackground(*hijacked);

@@ -71,6 +71,8 @@ enum HostConnected : uint64_t {
   // At once, by a connection that passes the stack: C is to be sent a byte that is none of the
   // stream's, before any other. The same holds after EINPROGRESS with kHostConnectNotify.
   kHostConnectedInStack = 2,
+  // It had no connection, and was asked to end the one that it had: AF_UNSPEC.
+  kHostUnconnected = 3,
 };
 
 // A socket option of our own, level IPPROTO_TCP: whether the connection that a TCP socket, or a

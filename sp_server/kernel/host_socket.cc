@@ -356,6 +356,7 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
   }
   if (state_ != State::kFresh) return result(error, kHostConnectedBefore);
   if (!error.ok() && error != Errno(EINPROGRESS)) return error;
+  if (address.family() == AF_UNSPEC) return uint64_t{kHostUnconnected};
   // What a connection that failed has been sent.
   junk_ = TakeJunk(junk_);
   objects_->Settle();
@@ -389,7 +390,7 @@ bool HostSocket::AbandonConnect() {
 }
 
 Errno HostSocket::FillConnect(size_t bytes) {
-  if (bytes > kMaxJunk - junk_) return Errno(EINVAL);
+  if (junk_ > kMaxJunk || bytes > kMaxJunk - junk_) return Errno(EINVAL);
   if (state_ != State::kConnecting || notify_ || !to_be_filled_) return Errno(ENOTCONN);
   junk_ += bytes;
   to_be_filled_ = false;

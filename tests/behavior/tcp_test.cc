@@ -578,6 +578,24 @@ TEST(Tcp, ChildHoldsNoConnectionThatItsParentMakesLater) {
   EXPECT_EQ(status, 0);
 }
 
+TEST(Tcp, FreshSocketsHaveNoConnectionToEnd) {
+  const Fd listener = Listen();
+  for (const int flags : {0, int{SOCK_NONBLOCK}}) {
+    const Fd client(socket(AF_INET, SOCK_STREAM | flags, 0));
+    const sockaddr_in nowhere{};
+    EXPECT_THAT(connect(client.get(), Addr(nowhere), sizeof nowhere), Succeeds());
+    EXPECT_THAT(send(client.get(), "x", 1, MSG_NOSIGNAL), FailsWith(EPIPE));
+    const sockaddr_in address = Loopback(PortOf(listener));
+    if (connect(client.get(), Addr(address), sizeof address) != 0) {
+      EXPECT_EQ(errno, EINPROGRESS);
+      EXPECT_EQ(PollFor(client.get(), POLLOUT, kPatience), POLLOUT);
+    }
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    ASSERT_TRUE(WriteAll(client.get(), "ping"));
+    EXPECT_EQ(ReadExactly(server.get(), 4), "ping");
+  }
+}
+
 TEST(Tcp, ThreadsConnectAtOnce) {
   constexpr int kThreads = 4, kTimes = 50;
   std::vector<std::thread> threads;
