@@ -15,8 +15,11 @@
 #include "hijack/object_id.h"
 #include "hijack/process_page.h"
 #include "hijack/session.h"
+#include "hijack/spare_socket.h"
 #include "protocol/syscalls.h"
+#include "rumpclient/core/connection.h"
 #include "rumpclient/core/raw_syscall.h"
+#include "rumpclient/core/signal_block.h"
 
 namespace rump::hijack {
 namespace {
@@ -61,12 +64,22 @@ Outcome Close(int fd) {
   return Done(r);
 }
 
-// `dup` gives `fd` the number `target`, too.
+// `dup` gives `fd` the number `target`, too, which is not `fd`'s.
 template <typename F>
-long DupOnto(int fd, int target, F dup) {
-  if (fd == target) return dup();
-  // A child on its parent's memory is about to exec, and the parent keeps its own descriptor.
-  if (session.Owns(target) && OwnMemory()) {
+long ReplaceBy(int target, F dup) {
+  const Departure departure(target);
+  const long r = dup();
+  if (r >= 0) departure.Report();
+  return r;
+}
+
+// The same where `target` is one of the numbers that the library's own descriptors have, or may
+// get: none comes or goes meanwhile.
+template <typename F>
+long ReplaceHighBy(int fd, int target, F dup) {
+  const client::SignalBlock block;
+  SpareSocket::Hold spare(&session.spare());
+  if (session.OwnsConnection(target)) {
     // What the program may not take does not make way: nothing would come in its place.
     rlimit limit;
     if (RawSyscall(SYS_getrlimit, RLIMIT_NOFILE, &limit) == 0 &&
@@ -75,12 +88,20 @@ long DupOnto(int fd, int target, F dup) {
     }
     // Else the move might give `fd` a meaning.
     if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
-    if (const long error = session.MoveFd(target); error != 0) return error;
+    if (const long error = session.MoveConnection(); error != 0) return error;
   }
-  const Departure departure(target);
-  const long r = dup();
-  if (r >= 0) departure.Report();
+  const bool is_spare = target == session.spare().fd();
+  const long r = ReplaceBy(target, dup);
+  if (r >= 0 && is_spare) spare.Lose();
   return r;
+}
+
+template <typename F>
+long DupOnto(int fd, int target, F dup) {
+  if (fd == target) return dup();
+  const bool high = target >= client::Connection::kHighFd || session.Owns(target);
+  // A child on its parent's memory is about to exec, and the parent keeps its own descriptors.
+  return high && OwnMemory() ? ReplaceHighBy(fd, target, dup) : ReplaceBy(target, dup);
 }
 
 // Whether `fd` is the host's, without asking the server. Duplicates of such may get any number:

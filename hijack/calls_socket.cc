@@ -95,7 +95,8 @@ long ConnectStream(HijackedFd* hijacked, uint64_t addr, uint64_t len) {
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
   const long r = session.ConnectTcp(hijacked->fd, hijacked->object, addr, len,
                                     blocking ? kHostConnectNotify : kHostConnectUntold);
-  if (r == kHostConnectedAtOnce || r == kHostConnectedInStack) {
+  if (r == kHostConnectNeedsByte) return -ENOBUFS;
+  if (r == kHostConnectedAtOnce) {
     // A socket that does not block says so even of a connection that stands at once.
     BecomeConnectedAtOnce(hijacked, blocking ? FdKind::kConnected : FdKind::kUntold);
     return blocking ? 0 : -EINPROGRESS;

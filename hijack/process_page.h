@@ -13,7 +13,8 @@ namespace rump::hijack {
 
 // SpareSocket's share of the page.
 struct SparePage {
-  enum class State : uint8_t { kNone, kThere, kInUse };
+  // kNever: somebody has used it for too long, and perhaps never ends.
+  enum class State : uint8_t { kNone, kThere, kInUse, kNever };
   std::atomic<State> state;
   std::atomic<int> domain;  // of the one that is there
   std::atomic<int> wanted;  // the domain that the program has last made a socket of

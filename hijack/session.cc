@@ -196,21 +196,24 @@ long Session::NewTcpSocket(int domain, int protocol, bool cloexec) {
 }
 
 long Session::ConnectTcp(int fd, uint64_t object, uint64_t addr, uint64_t len, uint64_t flags) {
-  // A handler that jumps out of connect(2) would leave the byte unsent.
   const client::SignalBlock block;
-  const int spare = spare_.Wanted();
+  const int spare = spare_.Want();
   client::Call call;
   call.number = kSysHostConnect;
   for (const uint64_t argument : {object, addr, len, flags, static_cast<uint64_t>(spare)}) {
     call.args[call.nargs++] = argument;
   }
   call.wants_fd = spare != 0;
-  const long r = IssueOn(fd, object, &call, block.before());
-  if (call.received_fd >= 0) spare_.Keep(call.received_fd, spare);
-  if (r == kHostConnectedInStack || (r == -EINPROGRESS && (flags & kHostConnectNotify) != 0)) {
+  long r = IssueOn(fd, object, &call, block.before());
+  if (r == kHostConnectNeedsByte) {
     const char byte = 0;
-    client::RawSyscall(SYS_sendto, fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0);
+    r = client::RawSyscall(SYS_sendto, fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0);
+    if (r == 1) {
+      call.args[3] |= kHostConnectByte;
+      r = IssueOn(fd, object, &call, block.before());
+    }
   }
+  if (spare != 0) spare_.Keep(call.received_fd, spare);
   return r;
 }
 
@@ -224,6 +227,7 @@ void Session::BecomeChild() {
 
 long Session::ForkBy(const Forker& forker) {
   if (!CanHandOn()) {
+    const SpareSocket::Hold hold(&spare_);
     const long pid = forker.fork(forker.arg);
     if (pid == 0) BecomeChild();
     return pid;
@@ -240,6 +244,7 @@ long Session::ForkBy(const Forker& forker) {
     bounded.deadline = client::Deadline::After(kForkPatience);
     if (connection_.Prefork(&fd, &bounded) != 0 && !connection_.open()) NoteLoss();
   }
+  const SpareSocket::Hold hold(&spare_);
   const long pid = forker.fork(forker.arg);
   if (pid == 0) BecomeChild();
   if (fd < 0) return pid;
@@ -381,13 +386,8 @@ void Session::ComplainOnce(int error) {
   }
 }
 
-long Session::MoveFd(int fd) {
+long Session::MoveConnection() {
   const client::SignalBlock block;
-  if (fd == spare_.fd()) {
-    // It is not needed.
-    spare_.Drop();
-    return 0;
-  }
   client::Interruption interruption;
   interruption.mask = block.before();
   const long error = connection_.MoveFd(&interruption);

@@ -98,8 +98,10 @@ class Session {
   // Where they are kept, for code that cannot call.
   constexpr const std::atomic<int>* own_fd_address() const { return connection_.fd_address(); }
   constexpr const std::atomic<int>* spare_fd_address() const { return spare_.fd_address(); }
-  // Frees the number `fd`, which the library owns, as the program wants it. 0 or -errno.
-  long MoveFd(int fd);
+  // The connection's descriptor makes way for the program, which wants its number. 0 or -errno.
+  long MoveConnection();
+  bool OwnsConnection(int fd) const { return fd >= 0 && fd == connection_.fd(); }
+  SpareSocket& spare() { return spare_; }
 
  private:
   static constexpr size_t kInheritedSize = 48;

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+
 #include "hijack/fd_cache.h"
 #include "hijack/process_page.h"
 #include "rumpclient/core/connection.h"
@@ -19,8 +21,8 @@ using State = SparePage::State;
 
 // Programs that make fewer sockets do without.
 constexpr int kMissesWorthASpare = 2;
-// How often Drop waits for a thread that uses the spare, which is a matter of some system calls.
-// One that was cancelled or left by siglongjmp(3) there never ends.
+// How often Hold waits for a thread that uses the spare, which is a matter of some system calls, or
+// of an answer of the server's. One that was cancelled or left by siglongjmp(3) there never ends.
 constexpr int kMaxLooks = 10'000;
 
 // Makes the spare, if it is as `from` says, the caller's alone until it says what has become of it.
@@ -43,9 +45,14 @@ long SpareSocket::Take(int domain, bool cloexec) {
   SparePage& page = process_page().spare;
   if (page.state.load(std::memory_order_relaxed) != State::kThere) return -EAGAIN;
   if (!OwnMemory() || !Use(State::kThere)) return -EAGAIN;
-  page.wanted.store(domain, std::memory_order_relaxed);
+  const bool again = page.wanted.exchange(domain, std::memory_order_relaxed) == domain;
   if (page.domain.load(std::memory_order_relaxed) != domain) {
-    Leave(State::kThere);
+    // Programs that try one domain after the other want the spare next.
+    if (again) {
+      Close();
+    } else {
+      Leave(State::kThere);
+    }
     return -EAGAIN;
   }
   long socket = -EAGAIN;
@@ -68,44 +75,66 @@ void SpareSocket::CountMiss(int domain) {
   page.wanted.store(domain, std::memory_order_relaxed);
 }
 
-int SpareSocket::Wanted() const {
+int SpareSocket::Want() {
   const SparePage& page = process_page().spare;
   if (page.state.load(std::memory_order_relaxed) != State::kNone) return 0;
   if (page.misses.load(std::memory_order_relaxed) < kMissesWorthASpare) return 0;
+  if (!OwnMemory() || !Use(State::kNone)) return 0;
   return page.wanted.load(std::memory_order_relaxed);
 }
 
 void SpareSocket::Keep(int fd, int domain) {
-  if (OwnMemory() && Use(State::kNone)) {
-    // One that a fork behind the library's back has left.
-    if (this->fd() >= 0) RawSyscall(SYS_close, this->fd());
-    const long high = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, client::Connection::kHighFd);
-    // Where the limits leave no such number, the program needs those that it has more than a spare:
-    // the page stays in use.
-    if (high >= 0) {
-      // Else calls on a number that once was the host's would not be looked at.
-      fd_cache.Forget(static_cast<int>(high));
-      fd_.store(static_cast<int>(high), std::memory_order_relaxed);
-      process_page().spare.domain.store(domain, std::memory_order_relaxed);
-      Leave(State::kThere);
-    }
-  }
+  if (fd < 0) return Leave(State::kNone);
+  const long high = RawSyscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, client::Connection::kHighFd);
   RawSyscall(SYS_close, fd);
+  // One that a fork behind the library's back has left.
+  const int inherited = fd_.exchange(static_cast<int>(std::max(high, -1L)));
+  if (inherited >= 0) RawSyscall(SYS_close, inherited);
+  // Where the limits leave no such number, the program needs those that it has more than a spare.
+  if (high < 0) return Leave(State::kNever);
+  // Else calls on a number that once was the host's would not be looked at.
+  fd_cache.Forget(static_cast<int>(high));
+  process_page().spare.domain.store(domain, std::memory_order_relaxed);
+  Leave(State::kThere);
 }
 
 void SpareSocket::Drop() {
-  if (fd() < 0) return;
-  bool used = Use(State::kThere) || Use(State::kNone);
-  for (int look = 0; !used && look < kMaxLooks; ++look) {
+  // A child on its parent's memory has a copy only, which an exec closes.
+  if (fd() < 0 || !OwnMemory()) return;
+  Hold hold(this);
+  const int fd = fd_.exchange(-1, std::memory_order_relaxed);
+  if (fd >= 0) RawSyscall(SYS_close, fd);
+  hold.Lose();
+}
+
+SpareSocket::Hold::Hold(SpareSocket* spare) : spare_(spare), becomes_(State::kNever) {
+  std::atomic<State>& state = process_page().spare.state;
+  for (int look = 0; look < kMaxLooks; ++look) {
+    for (const State was : {State::kThere, State::kNone}) {
+      if (!Use(was)) continue;
+      becomes_ = was;
+      return;
+    }
+    if (state.load(std::memory_order_relaxed) == State::kNever) return;
     RawSyscall(SYS_sched_yield);
-    used = Use(State::kThere) || Use(State::kNone);
   }
-  Close();
+  state.store(State::kNever, std::memory_order_relaxed);
+}
+
+SpareSocket::Hold::~Hold() {
+  if (becomes_ == State::kNever) return;
+  // Not in the child of a fork, whose page says that there is none.
+  State held = State::kInUse;
+  process_page().spare.state.compare_exchange_strong(held, becomes_, std::memory_order_release);
+}
+
+void SpareSocket::Hold::Lose() {
+  spare_->fd_.store(-1, std::memory_order_relaxed);
+  if (becomes_ == State::kThere) becomes_ = State::kNone;
 }
 
 void SpareSocket::Close() {
-  // Before the number is free, since another thread may get it at once. A fork in between leaves
-  // the child a copy, as it does of what socket(2) is about to return.
+  // Before the number is free, since another thread may get it at once.
   const int fd = fd_.exchange(-1, std::memory_order_relaxed);
   if (fd >= 0) RawSyscall(SYS_close, fd);
   Leave(State::kNone);

@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "hijack/process_page.h"
+
 namespace rump::hijack {
 
 // The server sends one with its answer to a connect, if the library says that it wants one; it
@@ -26,12 +28,30 @@ class SpareSocket {
 
   // Counts a socket of `domain` that the server had to be asked for; not on a parent's memory.
   void CountMiss(int domain);
-  // The domain of which another one would be of use, 0 for none.
-  int Wanted() const;
-  // Takes over `fd`, a socket of `domain`; closes it if there is a spare meanwhile.
+  // The domain of which another one would be of use, or 0. After another than 0, Keep has to be
+  // called soon, with all signals blocked until then.
+  int Want();
+  // Takes over `fd`, a socket of `domain`; -1: there is none.
   void Keep(int fd, int domain);
   // Closes the spare, also one that a fork has left here.
   void Drop();
+
+  // As long as it lives, no spare comes and none goes, so that a fork leaves no copy of one that
+  // the child does not know of. Waits until that can be; but not for who never ends.
+  class Hold {
+   public:
+    explicit Hold(SpareSocket* spare);
+    ~Hold();
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+    // The spare, if there is one, has lost its number.
+    void Lose();
+
+   private:
+    SpareSocket* const spare_;
+    SparePage::State becomes_;
+  };
 
   // The spare's descriptor, or -1.
   int fd() const { return fd_.load(std::memory_order_relaxed); }

@@ -63,14 +63,16 @@ enum HostConnectFlags : uint64_t {
   // The caller keeps in mind that the program is not told of a connection that stands at once, so
   // that the next host_connect finds it connected.
   kHostConnectUntold = 2,
+  // C has been sent a byte that is none of the stream's.
+  kHostConnectByte = 4,
 };
 
 enum HostConnected : uint64_t {
   kHostConnectedAtOnce = 0,
   kHostConnectedBefore = 1,
-  // At once, by a connection that passes the stack: C is to be sent a byte that is none of the
-  // stream's, before any other. The same holds after EINPROGRESS with kHostConnectNotify.
-  kHostConnectedInStack = 2,
+  // Not at all: the connection would pass the stack. The call is to be made again with
+  // kHostConnectByte.
+  kHostConnectNeedsByte = 2,
   // It had no connection, and was asked to end the one that it had: AF_UNSPEC.
   kHostUnconnected = 3,
 };

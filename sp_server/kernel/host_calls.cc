@@ -26,7 +26,8 @@ Result<std::shared_ptr<HostSocket>> AttachSocket(CallContext& context, int domai
   Result<std::shared_ptr<Socket>> socket = kernel.families().Create(domain, type, protocol, O_RDWR);
   if (!socket.ok()) return socket.error();
   Result<HostObjects::Created> created =
-      kernel.objects().Create(*std::move(socket), context.process().objects_made);
+      kernel.objects().Create(*std::move(socket), context.process().objects_made,
+                              /*sends_byte=*/!context.process().connects_directly);
   if (!created.ok()) return created.error();
   kernel.AllowObject(context.process(), created->object->id(), created->object->c_cookie());
   context.call().AttachFd(std::move(created->c));
@@ -64,7 +65,14 @@ SyscallTask SysHostConnect(CallContext& context) {
     co_return error;
   }
   const Result<uint64_t> connected = (*object)->Connect(address, context.arg(3));
-  if (connected.ok() || connected.error() == Errno(EINPROGRESS)) AttachSpare(context);
+  const bool in_background = connected.error() == Errno(EINPROGRESS);
+  if (in_background || (connected.ok() && *connected == kHostConnectedAtOnce)) {
+    HostSocket& made = **object;
+    if (made.socket().type() == SOCK_STREAM) {
+      context.process().connects_directly = made.stream().OnlyDirect();
+    }
+    AttachSpare(context);
+  }
   co_return connected;
 }
 

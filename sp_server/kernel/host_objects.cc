@@ -92,7 +92,8 @@ Result<Share> HostObjects::TakeShare(const std::shared_ptr<Budget>& owner) {
   return share;
 }
 
-Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner) {
+Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner,
+                                       bool sends_byte) {
   Result<Share> share = TakeShare(owner);
   if (!share.ok()) return share.error();
   int ends[2];
@@ -107,7 +108,7 @@ Result<HostPair> HostObjects::MakePair(HostPair::Use use, const std::shared_ptr<
   }
   SetSendBuffer(pair.s.get(), kHostSendBuffer);
   SetSendBuffer(pair.c.get(), kHostSendBuffer);
-  if (use == HostPair::Use::kConnected) pair.junk = SendByte(pair.c.get());
+  if (sends_byte) pair.junk = SendByte(pair.c.get());
   return pair;
 }
 
@@ -131,9 +132,11 @@ std::shared_ptr<HostSocket> HostObjects::Adopt(std::shared_ptr<Socket> socket, H
 }
 
 Result<HostObjects::Created> HostObjects::Create(std::shared_ptr<Socket> socket,
-                                                 const std::shared_ptr<Budget>& owner) {
-  const auto use = socket->type() == SOCK_STREAM ? HostPair::Use::kFresh : HostPair::Use::kDatagram;
-  Result<HostPair> pair = MakePair(use, owner);
+                                                 const std::shared_ptr<Budget>& owner,
+                                                 bool sends_byte) {
+  const bool stream = socket->type() == SOCK_STREAM;
+  const auto use = stream ? HostPair::Use::kFresh : HostPair::Use::kDatagram;
+  Result<HostPair> pair = MakePair(use, owner, sends_byte && stream);
   if (!pair.ok()) return pair.error();
   std::shared_ptr<HostSocket> object = Adopt(std::move(socket), &*pair);
   return Created{std::move(object), std::move(pair->c)};

@@ -40,10 +40,13 @@ class HostObjects final : private EventLoop::Poller {
   };
   // Puts `socket` behind a new pair, which counts as one of `owner`'s: EMFILE if it has no more.
   // ENFILE, or errors of socketpair(2) or epoll_ctl(2).
-  Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner);
+  // `sends_byte`: C of a stream has been sent the byte that a connection in the stack needs.
+  Result<Created> Create(std::shared_ptr<Socket> socket, const std::shared_ptr<Budget>& owner,
+                         bool sends_byte);
   // The same in two steps, for connections that must not be lost when there is no pair: first the
   // pair, then the accepted socket.
-  Result<HostPair> MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner);
+  Result<HostPair> MakePair(HostPair::Use use, const std::shared_ptr<Budget>& owner,
+                            bool sends_byte);
   // The pair of a connection that `connector` has made and that is accepted now: its S is the C.
   Result<HostPair> MakeDirectPair(HostSocket* connector, const std::shared_ptr<Budget>& owner);
   std::shared_ptr<HostSocket> Adopt(std::shared_ptr<Socket> socket, HostPair* pair);

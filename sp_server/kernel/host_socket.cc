@@ -258,7 +258,7 @@ bool HostSocket::MakeUnsentObject() {
     if (!pair.ok() && accepted.OnlyDirect()) return false;
   }
   if (!pair.ok()) {
-    pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget());
+    pair = objects_->MakePair(HostPair::Use::kConnected, share_.budget(), /*sends_byte=*/true);
     if (!pair.ok()) return false;
     accepted.StayInStack();
     if (other != nullptr && other->host() != nullptr) other->host()->Schedule();
@@ -285,9 +285,8 @@ UniqueFd HostSocket::ConnectDirectly(uint64_t* peer) {
   // The outcome of the connection may be known and not told yet.
   if (state_ == State::kConnecting) RunConnecting();
   if (state_ != State::kConnected) return UniqueFd();
-  // The kept byte may still be on its way, and would become one of the stream.
-  if (!pump_.DropKeptBytes(s_.get(), objects_->loop().closer())) return UniqueFd();
   if (!objects_->GiveName(s_.get(), peer).ok()) return UniqueFd();
+  pump_.DropKeptBytes(s_.get(), objects_->loop().closer());
   pump_.ForgetUrgent(s_.get());
   // The open file lives on, and with it what watches it.
   objects_->loop().Unwatch(s_.get(), this);
@@ -340,7 +339,11 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
     return value;
   };
   if (state_ == State::kDatagram) return result(socket_->Connect(address), kHostConnectedAtOnce);
-  if (state_ == State::kConnecting) return Errno(EALREADY);
+  const bool sent_byte = (flags & kHostConnectByte) != 0 && junk_ < kMaxJunk;
+  if (state_ == State::kConnecting) {
+    if (sent_byte) ++junk_;
+    return Errno(EALREADY);
+  }
   if (state_ == State::kDead) {
     // Without S a connection would have nobody to serve.
     const Errno pending = socket_->TakeError();
@@ -348,6 +351,12 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
   }
   // Its two programs have nobody between them who could part them.
   if (state_ == State::kDirect && address.family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
+  if (state_ == State::kFresh) {
+    // What those that failed have been sent, but for one.
+    if (junk_ > 1) junk_ = 1 + TakeJunk(junk_ - 1);
+    if (sent_byte) ++junk_;
+    if (junk_ == 0 && stream().PassesStack(address)) return uint64_t{kHostConnectNeedsByte};
+  }
   const Errno error = socket_->Connect(address);
   if (state_ == State::kConnected && error == Errno(EINPROGRESS)) {
     // It was dissolved before, and the pair cannot serve another.
@@ -357,8 +366,6 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
   if (state_ != State::kFresh) return result(error, kHostConnectedBefore);
   if (!error.ok() && error != Errno(EINPROGRESS)) return error;
   if (address.family() == AF_UNSPEC) return uint64_t{kHostUnconnected};
-  // What a connection that failed has been sent.
-  junk_ = TakeJunk(junk_);
   objects_->Settle();
   const bool notify = (flags & kHostConnectNotify) != 0;
   const uint32_t ready = socket_->Poll();
@@ -366,17 +373,14 @@ Result<uint64_t> HostSocket::Connect(const SocketAddress& address, uint64_t flag
     // Who does not wait asks for the outcome again.
     const Errno outcome = notify || (flags & kHostConnectUntold) != 0 ? socket_->TakeError() : kOk;
     if (!outcome.ok()) return outcome;
-    const bool in_stack = !stream().OnlyDirect();
-    if (in_stack) ++junk_;
     BecomeConnected();
     Schedule();
-    return uint64_t{in_stack ? kHostConnectedInStack : kHostConnectedAtOnce};
+    return uint64_t{kHostConnectedAtOnce};
   }
   state_ = State::kConnecting;
   (void)WatchSOrRetry();
   notify_ = notify;
   notified_ = false;
-  if (notify) ++junk_;
   to_be_filled_ = !notify;
   // A refusal shows on C when the program has been told to wait for it.
   if (ready != 0) Schedule();
@@ -402,9 +406,9 @@ void HostSocket::RunConnecting() {
   if (!outcome_) {
     const uint32_t ready = socket_->Poll();
     if (ready == 0) return;
-    if (to_be_filled_) return;
     // The junk is still unread: the program sees ERR and HUP on C, and SO_ERROR has the reason.
     if (!notify_ && (ready & POLLERR) != 0) return Die();
+    if (to_be_filled_) return;
     outcome_ = notify_ ? socket_->TakeError() : kOk;
   }
   if (notify_) {

@@ -144,7 +144,7 @@ class HostSocket final : public std::enable_shared_from_this<HostSocket>,
   const Share share_;
   UniqueFd s_;
   State state_;
-  size_t junk_;  // bytes in S, or about to come, that are none of the stream's
+  size_t junk_;  // bytes in S that are none of the stream's
   bool scheduled_ = false;
   bool trim_pending_ = false;
   bool bulk_ = false;

@@ -63,6 +63,8 @@ struct Process {
   // By id, each with its C's SO_COOKIE, since ids are used again.
   std::unordered_map<uint64_t, uint64_t> objects;
   size_t prune_objects_at = 64;
+  // Whether the last of its connections was a direct pair at once: the next may be so, too.
+  bool connects_directly = false;
   // What objects that the process makes come out of.
   const std::shared_ptr<Budget> objects_made;
   // Whether objects that it has not asked for leave it as many as it has.

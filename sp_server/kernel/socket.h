@@ -148,6 +148,8 @@ class StreamSocket : public Socket {
   // The other end, if this one or that one was just accepted and the connection may leave the
   // stack. Until that is decided neither may send.
   virtual StreamSocket* DirectPeer() const { return nullptr; }
+  // Whether a connection to `address` would be made in the stack.
+  virtual bool PassesStack(const SocketAddress& /*address*/) { return false; }
   // Whether the connection never was in the stack, and cannot get there.
   virtual bool OnlyDirect() const { return false; }
   // The connection stays in the stack.

@@ -50,14 +50,10 @@ class StreamPump {
   void SendLeftBehind(int host, StreamSocket& stream, std::span<std::byte> buffer,
                       FdCloser& closer);
 
-  // The first byte in S, which may be yet to come, is none of the program's.
+  // The first byte in S is none of the program's.
   void KeepFirstByte() { kept_ = kept_messages_ = 1; }
-  // Takes the bytes that were kept, so that closing S is the end of the stream and no more. Whether
-  // all of them were there.
-  bool DropKeptBytes(int host, FdCloser& closer) {
-    TrimKept(host, 0, closer);
-    return kept_ == 0;
-  }
+  // Takes the bytes that were kept, so that closing S is the end of the stream and no more.
+  void DropKeptBytes(int host, FdCloser& closer) { TrimKept(host, 0, closer); }
 
   // How many bytes the last Run moved.
   size_t moved() const { return moved_; }

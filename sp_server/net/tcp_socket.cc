@@ -280,6 +280,26 @@ void TcpSocket::Disconnect() {
   error_ = 0;
 }
 
+Result<InetAddress> TcpSocket::Destination(const SocketAddress& address) const {
+  Result<InetAddress> parsed = ParseInetAddress(domain(), address);
+  if (!parsed.ok()) return parsed.error();
+  ip_addr_t& ip = parsed->ip;
+  if (domain() == AF_INET6 && v6only() && IP_IS_V4_VAL(ip)) return Errno(ENETUNREACH);
+  // Linux: the wildcard as a destination is this host.
+  if (ip_addr_isany_val(ip)) ip_addr_set_loopback_val(IP_IS_V6_VAL(ip), ip);
+  if (ip_addr_ismulticast(&ip) ||
+      (IP_IS_V4_VAL(ip) && ip4_addr_get_u32(ip_2_ip4(&ip)) == INADDR_BROADCAST)) {
+    return Errno(ENETUNREACH);
+  }
+  return parsed;
+}
+
+bool TcpSocket::PassesStack(const SocketAddress& address) {
+  if (address.len < sizeof(sa_family_t) || address.family() == AF_UNSPEC) return false;
+  const Result<InetAddress> destination = Destination(address);
+  return destination.ok() && ListenerAtOnce(*destination) == nullptr;
+}
+
 Errno TcpSocket::Connect(const SocketAddress& address) {
   if (address.len < sizeof(sa_family_t)) return Errno(EINVAL);
   if (address.family() == AF_UNSPEC) {
@@ -298,16 +318,9 @@ Errno TcpSocket::Connect(const SocketAddress& address) {
   // Also once a connection is over: only AF_UNSPEC makes its socket fresh again.
   if (state_ != State::kClosed || shutdown_ != 0) return Errno(EISCONN);
 
-  Result<InetAddress> parsed = ParseInetAddress(domain(), address);
-  if (!parsed.ok()) return parsed.error();
-  InetAddress remote = *parsed;
-  if (domain() == AF_INET6 && v6only() && IP_IS_V4_VAL(remote.ip)) return Errno(ENETUNREACH);
-  // Linux: the wildcard as a destination is this host.
-  if (ip_addr_isany_val(remote.ip)) ip_addr_set_loopback_val(IP_IS_V6_VAL(remote.ip), remote.ip);
-  if (ip_addr_ismulticast(&remote.ip) ||
-      (IP_IS_V4_VAL(remote.ip) && ip4_addr_get_u32(ip_2_ip4(&remote.ip)) == INADDR_BROADCAST)) {
-    return Errno(ENETUNREACH);
-  }
+  const Result<InetAddress> destination = Destination(address);
+  if (!destination.ok()) return destination.error();
+  const InetAddress& remote = *destination;
   Result<ip_addr_t> source = stack_->SourceFor(remote.ip);
   if (!source.ok()) return source.error();
   if (bound() && !ip_addr_isany_val(port_use_->address)) {
@@ -461,15 +474,21 @@ bool TcpSocket::HasRoomAtOnce() const {
   return state_ == State::kListening && !was_full_ && pcb->accepts_pending < pcb->backlog;
 }
 
-bool TcpSocket::ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote) {
-  if (host() == nullptr || !MayBeDirect() || !stack_->IsLocal(remote.ip)) return false;
+TcpSocket* TcpSocket::ListenerAtOnce(const InetAddress& remote) const {
+  if (host() == nullptr || !MayBeDirect() || !stack_->IsLocal(remote.ip)) return nullptr;
   // Which interface such an address is of is for the stack to say.
-  if (IP_IS_V6_VAL(remote.ip) && ip6_addr_islinklocal(ip_2_ip6(&remote.ip))) return false;
+  if (IP_IS_V6_VAL(remote.ip) && ip6_addr_islinklocal(ip_2_ip6(&remote.ip))) return nullptr;
   TcpSocket* const listener = ListenerAt(remote);
   if (listener == nullptr || !listener->accepts_directly_ || !listener->MayBeDirect() ||
       !listener->HasRoomAtOnce()) {
-    return false;
+    return nullptr;
   }
+  return listener;
+}
+
+bool TcpSocket::ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote) {
+  TcpSocket* const listener = ListenerAtOnce(remote);
+  if (listener == nullptr) return false;
   const InetAddress local{source, port_use_->port};
   u16_t segment = tcp_eff_send_mss(TCP_MSS, &source, &remote.ip);
   for (const TcpSocket* const end : {this, listener}) {

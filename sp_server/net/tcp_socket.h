@@ -63,6 +63,7 @@ class TcpSocket final : public StreamSocket {
 
   void set_accepts_directly(bool accepts) override { accepts_directly_ = accepts; }
   StreamSocket* DirectPeer() const override { return direct_peer_; }
+  bool PassesStack(const SocketAddress& address) override;
   bool OnlyDirect() const override { return direct_.has_value(); }
   void StayInStack() override;
   void LeaveStack() override;
@@ -142,6 +143,10 @@ class TcpSocket final : public StreamSocket {
   static TcpSocket* ListenerAt(const InetAddress& address);
   // Whether there is room for a connection, and nobody who waits for it.
   bool HasRoomAtOnce() const;
+  // What connect(2) to `address` connects to; its errors.
+  Result<InetAddress> Destination(const SocketAddress& address) const;
+  // The listener that a connection from here can have at once, without a packet, or nullptr.
+  TcpSocket* ListenerAtOnce(const InetAddress& remote) const;
   // Connects to a listener of this stack, if that is to be a direct pair and can be at once: no
   // packet has to say so. The port is claimed.
   bool ConnectAtOnce(const ip_addr_t& source, const InetAddress& remote);

@@ -596,6 +596,55 @@ TEST(Tcp, FreshSocketsHaveNoConnectionToEnd) {
   }
 }
 
+// Also where another process connects it, and this one writes as soon as the peer has accepted.
+TEST(Tcp, StreamBeginsWithWhatIsWritten) {
+  const Fd listener = Listen();
+  const sockaddr_in address = Loopback(PortOf(listener));
+  for (int i = 0; i < 200; ++i) {
+    Fd client(socket(AF_INET, SOCK_STREAM, 0));
+    const pid_t child = fork();
+    ASSERT_THAT(child, Succeeds());
+    if (child == 0) _exit(connect(client.get(), Addr(address), sizeof address) == 0 ? 0 : 1);
+    const Fd server(accept(listener.get(), nullptr, nullptr));
+    ASSERT_TRUE(WriteAll(client.get(), "first"));
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    client.Close();
+    ASSERT_EQ(ReadExactly(server.get(), 6), "first") << i;
+  }
+}
+
+// Connections go on while numbers far above all others come and go.
+TEST(Tcp, HighNumbersAreThePrograms) {
+  const Fd listener = Listen();
+  std::atomic<bool> stop = false;
+  std::thread connects([&] {
+    while (!stop) {
+      const Fd client = Connect(PortOf(listener));
+      const Fd server(accept(listener.get(), nullptr, nullptr));
+      ASSERT_TRUE(WriteAll(client.get(), "x"));
+      ASSERT_EQ(ReadExactly(server.get(), 1), "x");
+    }
+  });
+  int ends[2];
+  ASSERT_THAT(pipe(ends), Succeeds());
+  constexpr int kFirst = 1000, kNumbers = 3, kTimes = 3000;
+  for (int i = 0; i < kTimes && !testing::Test::HasFailure(); ++i) {
+    const int number = kFirst + i % kNumbers;
+    ASSERT_EQ(dup2(ends[1], number), number);
+    ASSERT_EQ(write(number, "y", 1), 1) << errno;
+    char byte = 0;
+    ASSERT_EQ(read(ends[0], &byte, 1), 1);
+    ASSERT_EQ(byte, 'y');
+    ASSERT_THAT(close(number), Succeeds());
+  }
+  stop = true;
+  connects.join();
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST(Tcp, ThreadsConnectAtOnce) {
   constexpr int kThreads = 4, kTimes = 50;
   std::vector<std::thread> threads;

@@ -89,15 +89,20 @@ class OwnServerTest : public testing::Test {
     address.sin_port = htons(port);
     return std::string(reinterpret_cast<const char*>(&address), sizeof address);
   }
-  // host_connect, and the byte that it may ask for. The errno.
+  // host_connect, with the byte that it may ask for. The errno.
   static int Connect(RawClient& client, const HostSocketEnds& socket, uint16_t port,
                      uint64_t flags) {
-    std::string memory = Address(port);
-    const SyscallResultPayload result = client.Finish(
-        client.SendCall(kSysHostConnect, {socket.object, 0, memory.size(), flags, 0}), &memory);
-    const bool in_background = result.error == EINPROGRESS && (flags & kHostConnectNotify) != 0;
-    if (in_background || (result.error == 0 && result.retval[0] == kHostConnectedInStack)) {
+    const auto call = [&](uint64_t all_flags) {
+      std::string memory = Address(port);
+      return client.Finish(
+          client.SendCall(kSysHostConnect, {socket.object, 0, memory.size(), all_flags, 0}),
+          &memory);
+    };
+    SyscallResultPayload result = call(flags);
+    if (result.error == 0 && result.retval[0] == kHostConnectNeedsByte) {
       EXPECT_EQ(send(socket.c.get(), "", 1, MSG_NOSIGNAL), 1);
+      result = call(flags | kHostConnectByte);
+      EXPECT_NE(result.retval[0], kHostConnectNeedsByte);
     }
     return result.error;
   }
@@ -834,8 +839,6 @@ TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
   ASSERT_EQ(Bind(client_, closed.object, &port), 0);
   const HostSocketEnds socket = NewSocket(client_);
   ASSERT_EQ(Connect(client_, socket, port, 0), EINPROGRESS);
-  EXPECT_EQ(send(socket.c.get(), "", 1, MSG_NOSIGNAL), 1);
-  EXPECT_EQ(client_.CallResult(kSysHostConnectFill, {socket.object, 1}).error, 0);
   pollfd p{.fd = socket.c.get(), .events = 0, .revents = 0};
   ASSERT_EQ(poll(&p, 1, -1), 1);
   EXPECT_EQ(p.revents, POLLERR | POLLHUP);
@@ -900,6 +903,42 @@ TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
     EXPECT_EQ(recv(socket.c.get(), bytes, sizeof bytes, 0), 1) << direct;
     EXPECT_EQ(bytes[0], 'y');
   }
+}
+
+// Sockets made while connections are direct pairs have none, and are not connected without.
+TEST_F(HostCallsTest, ConnectionInTheStackNeedsAByte) {
+  uint16_t direct_port = 0;
+  const HostSocketEnds direct_listener = Listen(client_, &direct_port);
+  const HostSocketEnds listener = NewSocket(client_);
+  KeepInStack(client_, listener.object);
+  uint16_t port = 0;
+  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
+  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds direct = NewSocket(client_);
+  ASSERT_EQ(Connect(client_, direct, direct_port, kHostConnectNotify), 0);
+  const UniqueFd direct_accepted = Accept(direct_listener.c);
+  const HostSocketEnds socket = NewSocket(client_);
+  const auto connect = [&](uint64_t flags) {
+    std::string memory = Address(port);
+    const uint64_t call =
+        client_.SendCall(kSysHostConnect, {socket.object, 0, memory.size(), flags, AF_INET});
+    return client_.Finish(call, &memory);
+  };
+  for (int i = 0; i < 3; ++i) {
+    const SyscallResultPayload result = connect(kHostConnectNotify);
+    EXPECT_EQ(result.error, 0);
+    EXPECT_EQ(result.retval[0], kHostConnectNeedsByte);
+    EXPECT_FALSE(client_.TakeFd().valid()) << "no spare for what is not connected";
+  }
+  char bytes[8];
+  EXPECT_EQ(recv(listener.c.get(), bytes, sizeof bytes, MSG_DONTWAIT), -1) << "nobody connects";
+  ASSERT_EQ(send(socket.c.get(), "", 1, MSG_NOSIGNAL), 1);
+  const SyscallResultPayload result = connect(kHostConnectNotify | kHostConnectByte);
+  EXPECT_EQ(result.error, 0);
+  EXPECT_EQ(result.retval[0], kHostConnectedAtOnce);
+  const UniqueFd accepted = Accept(listener.c);
+  ASSERT_EQ(send(socket.c.get(), "ab", 2, MSG_NOSIGNAL), 2);
+  EXPECT_EQ(recv(accepted.get(), bytes, sizeof bytes, 0), 2);
 }
 
 }  // namespace

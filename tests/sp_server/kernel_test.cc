@@ -33,7 +33,8 @@ TEST_F(KernelTest, ObjectsThatAreGoneDoNotAddUp) {
   Result<std::shared_ptr<Socket>> socket =
       kernel_.families().Create(AF_INET, SOCK_DGRAM, 0, O_RDWR);
   ASSERT_TRUE(socket.ok());
-  Result<HostObjects::Created> live = kernel_.objects().Create(*std::move(socket), nullptr);
+  Result<HostObjects::Created> live =
+      kernel_.objects().Create(*std::move(socket), nullptr, /*sends_byte=*/false);
   ASSERT_TRUE(live.ok());
   const uint64_t id = live->object->id();
   const uint64_t cookie = live->object->c_cookie();
