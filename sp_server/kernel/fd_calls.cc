@@ -28,8 +28,6 @@ namespace {
 
 // Bytes of a write that are copied in and handed to the file at a time.
 constexpr size_t kWriteChunk = 64 * 1024;
-// Bytes of a request that take not much less memory than the request.
-constexpr size_t kWorthKeeping = 32 * 1024;
 // Bytes of a list of interfaces.
 constexpr size_t kMaxInterfaceList = 64 * 1024;
 // F_SETFL changes these and ignores the rest.
@@ -86,7 +84,7 @@ SyscallTask WriteFile(CallContext& context, FileArg arg, ClientBuffers buffers) 
       error = co_await CopyInChunk(context, arg, buffers, &chunk);
       if (error.ok()) continue;
     } else {
-      const Result<size_t> n = in_chunk || next.size() < kWorthKeeping
+      const Result<size_t> n = in_chunk || next.size() < Call::kWorthKeeping
                                    ? arg.file->Write(next)
                                    : arg.file->WriteKept(next, context.call().KeepRequest());
       if (n.ok()) {

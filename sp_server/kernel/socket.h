@@ -83,6 +83,11 @@ class Socket : public File {
                                      std::span<const std::byte> /*control*/, int flags) {
     return Send(data, to, flags);
   }
+  // Send to the peer, as File::WriteKept.
+  virtual Result<size_t> SendKept(std::span<const std::byte> data,
+                                  std::shared_ptr<const void> /*keeper*/, int flags) {
+    return SendMessage(data, nullptr, {}, flags);
+  }
   virtual Result<Received> Receive(std::span<std::byte> buffer, int flags) = 0;
   virtual Errno Shutdown(int how) = 0;
   virtual Errno SetOption(int level, int name, std::span<const std::byte> value) = 0;

@@ -205,8 +205,10 @@ SyscallTask SendData(CallContext& context, const FileArg& arg, ClientBuffers buf
     }
     // The last byte of all is the urgent one.
     const bool last = buffers.left() == next.size();
-    const Result<size_t> n =
-        socket.SendMessage(next, to, control, flags & ~(last ? kCallFlags : kCallFlags | MSG_OOB));
+    const int last_flags = flags & ~(last ? kCallFlags : kCallFlags | MSG_OOB);
+    const bool keeps = stream && !in_chunk && next.size() >= Call::kWorthKeeping && control.empty();
+    const Result<size_t> n = keeps ? socket.SendKept(next, context.call().KeepRequest(), last_flags)
+                                   : socket.SendMessage(next, to, control, last_flags);
     if (n.ok()) {
       if (in_chunk) sent += *n;
       buffers.Pass(*n);

@@ -58,12 +58,18 @@ SendBlock* SendBlock::Make(size_t bytes) {
     data = static_cast<std::byte*>(malloc(bytes));
   }
   if (data == nullptr) throw std::bad_alloc();
-  return new SendBlock(data, bytes);
+  return new SendBlock(data, bytes, nullptr);
+}
+
+SendBlock* SendBlock::Lend(std::span<const std::byte> bytes, std::shared_ptr<const void> keeper) {
+  return new SendBlock(const_cast<std::byte*>(bytes.data()), bytes.size(), std::move(keeper));
 }
 
 void SendBlock::Unref() {
   if (--refs_ > 0) return;
-  if (size_ == kMaxBytes && Spare().size() < kMaxSpare) {
+  if (keeper_ != nullptr) {
+    // It frees them.
+  } else if (size_ == kMaxBytes && Spare().size() < kMaxSpare) {
     Spare().push_back(data_);
   } else {
     free(data_);

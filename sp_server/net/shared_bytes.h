@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lwip/pbuf.h"
@@ -22,19 +24,24 @@ class SendBlock {
 
   // `bytes`: at most kMaxBytes, all of it uninitialized. The caller has the one reference.
   static SendBlock* Make(size_t bytes);
+  // Over `bytes`, which are there as long as `keeper` is.
+  static SendBlock* Lend(std::span<const std::byte> bytes, std::shared_ptr<const void> keeper);
   SendBlock(const SendBlock&) = delete;
   SendBlock& operator=(const SendBlock&) = delete;
 
+  // To be written to only if it was made.
   std::span<std::byte> bytes() const { return {data_, size_}; }
   void Ref() { ++refs_; }
   void Unref();
 
  private:
-  SendBlock(std::byte* data, size_t size) : data_(data), size_(size) {}
+  SendBlock(std::byte* data, size_t size, std::shared_ptr<const void> keeper)
+      : data_(data), size_(size), keeper_(std::move(keeper)) {}
   ~SendBlock() = default;
 
   std::byte* const data_;
   const size_t size_;
+  const std::shared_ptr<const void> keeper_;  // nullptr: the memory is the block's own
   size_t refs_ = 1;
 };
 

@@ -37,6 +37,19 @@ size_t TcpSocket::SendSpace() const {
 }
 
 Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddress*, int flags) {
+  return SendFrom(nullptr, data, flags);
+}
+
+Result<size_t> TcpSocket::SendKept(std::span<const std::byte> data,
+                                   std::shared_ptr<const void> keeper, int flags) {
+  if (keeper == nullptr) return Send(data, nullptr, flags);
+  SendBlock* const block = SendBlock::Lend(data, std::move(keeper));
+  const Result<size_t> sent = SendFrom(block, data, flags);
+  block->Unref();
+  return sent;
+}
+
+Result<size_t> TcpSocket::SendFrom(SendBlock* block, std::span<const std::byte> data, int flags) {
   if (error_ != 0) return Errno(std::exchange(error_, 0));
   if (state_ == State::kConnecting) return Errno(EAGAIN);
   if (state_ != State::kConnected || pcb_ == nullptr || (shutdown_ & kShutWrite) != 0) {
@@ -49,7 +62,7 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
   const bool urgent = (flags & MSG_OOB) != 0 && data.size() <= space;
   data = data.first(std::min(data.size(), space));
   const bool more = (flags & MSG_MORE) != 0 || options_.Flag(IPPROTO_TCP, TCP_CORK);
-  const size_t sent = Queue(data, more, nullptr);
+  const size_t sent = Queue(data, more, block);
   if (sent == 0) return Errno(pcb_->snd_queuelen == 0 ? ENOBUFS : EAGAIN);
   const bool at_once = urgent && sent == data.size();
   if (at_once) {

@@ -43,6 +43,8 @@ class TcpSocket final : public StreamSocket {
   Result<SocketAddress> LocalAddress() override;
   Result<SocketAddress> PeerAddress() override;
   Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to, int flags) override;
+  Result<size_t> SendKept(std::span<const std::byte> data, std::shared_ptr<const void> keeper,
+                          int flags) override;
   Result<Received> Receive(std::span<std::byte> buffer, int flags) override;
   Errno Shutdown(int how) override;
   Errno SetOption(int level, int name, std::span<const std::byte> value) override;
@@ -168,6 +170,8 @@ class TcpSocket final : public StreamSocket {
   // Queues `data` behind what is unsent, as far as it goes in. With `block` it lies there, and is
   // not copied. Returns how many bytes.
   size_t Queue(std::span<const std::byte> data, bool more, SendBlock* block);
+  // Send, of bytes of `block` unless that is nullptr.
+  Result<size_t> SendFrom(SendBlock* block, std::span<const std::byte> data, int flags);
   // Whether `bytes` are better sent from a SendBlock than copied by lwIP.
   bool BlocksPay(size_t bytes) const;
   // Sends what is queued, of which `queued` bytes are new, unless it shall wait and not go

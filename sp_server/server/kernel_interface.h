@@ -66,8 +66,9 @@ class Call {
   // The `len` bytes at `addr` if they came along with the request, else none. They are there until
   // SystemCall returns. CopyIn looks here first.
   virtual std::span<const std::byte> InRequest(uint64_t addr, size_t len) const = 0;
-  // What keeps the bytes of InRequest for longer, as long as it lives; nullptr: nothing does. It
-  // holds much more than few bytes.
+  // What keeps the bytes of InRequest for longer, as long as it lives; nullptr: nothing does. From
+  // kWorthKeeping bytes on it takes not much more memory than they do.
+  static constexpr size_t kWorthKeeping = 32 * 1024;
   virtual std::shared_ptr<const void> KeepRequest() const { return nullptr; }
   // CopyIn for a string of at most `max` bytes, its NUL included.
   virtual void CopyInStr(uint64_t addr, size_t max, CopyInSink* sink) = 0;

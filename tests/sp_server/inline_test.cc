@@ -1,6 +1,7 @@
 // Calls that carry memory: what the server makes of the blocks of a request, and what it answers.
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -149,6 +150,36 @@ TEST_F(InlineTest, LargeWritesStayWhatTheyWere) {
   for (size_t i = 0; i < pipes.size(); ++i) {
     EXPECT_EQ(Read(pipes[i].first, texts[i].size()), texts[i].substr(100) + "behind");
   }
+}
+
+// The same of what a connection keeps, until it is acknowledged.
+TEST_F(InlineTest, LargeSendsStayWhatTheyWere) {
+  const auto call = [&](uint32_t number, const std::vector<uint64_t>& args,
+                        const std::vector<std::string>& blocks = {}) {
+    const SyscallResultPayload result = ExpectAnswer(Start(number, args, blocks));
+    EXPECT_EQ(result.error, 0);
+    return result.retval[0];
+  };
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(4321);
+  const std::string name = Block(kAt, BytesOf(address));
+  const uint64_t listener = call(SYS_socket, {AF_INET, SOCK_STREAM, 0});
+  call(SYS_bind, {listener, kAt, sizeof address}, {name});
+  call(SYS_listen, {listener, 1});
+  const uint64_t client = call(SYS_socket, {AF_INET, SOCK_STREAM, 0});
+  call(SYS_connect, {client, kAt, sizeof address}, {name});
+  const uint64_t server = call(SYS_accept, {listener, 0, 0});
+  std::string sent;
+  for (char c = 'a'; c < 'k'; ++c) {
+    const std::string text(kMaxBlockBytes - 1024, c);
+    ASSERT_EQ(ExpectAnswer(Write(static_cast<int>(client), text)).retval[0], text.size());
+    sent += text;
+  }
+  std::string got;
+  while (got.size() < sent.size()) got += Read(static_cast<int>(server), 50'000);
+  EXPECT_TRUE(got == sent);
 }
 
 TEST_F(InlineTest, CallWithoutMemory) {
