@@ -81,7 +81,7 @@ long ReplaceHighBy(int fd, int target, F dup) {
   SpareSocket::Hold spare(&session.spare());
   if (session.OwnsConnection(target)) {
     // What the program may not take does not make way: nothing would come in its place.
-    rlimit limit;
+    rlimit limit = {};
     if (RawSyscall(SYS_getrlimit, RLIMIT_NOFILE, &limit) == 0 &&
         static_cast<rlim_t>(target) >= limit.rlim_cur) {
       return -EBADF;

@@ -41,7 +41,7 @@ class File {
   // The same of bytes that are there as long as `keeper` is, unless that is nullptr: to keep them
   // may cost less than to copy them.
   virtual Result<size_t> WriteKept(std::span<const std::byte> data,
-                                   std::shared_ptr<const void> /*keeper*/) {
+                                   const std::shared_ptr<const void>& /*keeper*/) {
     return Write(data);
   }
   // The POLL* bits of poll(2) that hold now.

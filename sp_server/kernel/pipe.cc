@@ -148,16 +148,15 @@ class WriteEnd final : public File {
     return WriteKept(data, nullptr);
   }
   Result<size_t> WriteKept(std::span<const std::byte> data,
-                           std::shared_ptr<const void> keeper) override {
+                           const std::shared_ptr<const void>& keeper) override {
     Buffer& b = *buffer_;
     if (b.reader == nullptr) return Errno(EPIPE);
     const size_t room = b.ring.room();
     if (data.empty()) return size_t{0};
     if (room == 0 || (data.size() <= PIPE_BUF && room < data.size())) return Errno(EAGAIN);
     const size_t n = std::min(data.size(), room);
-    const Errno error = keeper != nullptr && b.ring.size() == 0
-                            ? b.ring.Keep(data.first(n), std::move(keeper))
-                            : b.ring.Push(data.first(n));
+    const Errno error = keeper != nullptr && b.ring.size() == 0 ? b.ring.Keep(data.first(n), keeper)
+                                                                : b.ring.Push(data.first(n));
     if (!error.ok()) return error;
     b.reader->waiters().Notify(kReadable);
     return n;

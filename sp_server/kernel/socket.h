@@ -85,7 +85,7 @@ class Socket : public File {
   }
   // Send to the peer, as File::WriteKept.
   virtual Result<size_t> SendKept(std::span<const std::byte> data,
-                                  std::shared_ptr<const void> /*keeper*/, int flags) {
+                                  const std::shared_ptr<const void>& /*keeper*/, int flags) {
     return SendMessage(data, nullptr, {}, flags);
   }
   virtual Result<Received> Receive(std::span<std::byte> buffer, int flags) = 0;

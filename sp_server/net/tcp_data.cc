@@ -41,9 +41,9 @@ Result<size_t> TcpSocket::Send(std::span<const std::byte> data, const SocketAddr
 }
 
 Result<size_t> TcpSocket::SendKept(std::span<const std::byte> data,
-                                   std::shared_ptr<const void> keeper, int flags) {
+                                   const std::shared_ptr<const void>& keeper, int flags) {
   if (keeper == nullptr) return Send(data, nullptr, flags);
-  SendBlock* const block = SendBlock::Lend(data, std::move(keeper));
+  SendBlock* const block = SendBlock::Lend(data, keeper);
   const Result<size_t> sent = SendFrom(block, data, flags);
   block->Unref();
   return sent;

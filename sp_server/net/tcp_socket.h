@@ -43,8 +43,8 @@ class TcpSocket final : public StreamSocket {
   Result<SocketAddress> LocalAddress() override;
   Result<SocketAddress> PeerAddress() override;
   Result<size_t> Send(std::span<const std::byte> data, const SocketAddress* to, int flags) override;
-  Result<size_t> SendKept(std::span<const std::byte> data, std::shared_ptr<const void> keeper,
-                          int flags) override;
+  Result<size_t> SendKept(std::span<const std::byte> data,
+                          const std::shared_ptr<const void>& keeper, int flags) override;
   Result<Received> Receive(std::span<std::byte> buffer, int flags) override;
   Errno Shutdown(int how) override;
   Errno SetOption(int level, int name, std::span<const std::byte> value) override;
