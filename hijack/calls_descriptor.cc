@@ -88,7 +88,7 @@ long ReplaceHighBy(int fd, int target, F dup) {
     }
     // Else the move might give `fd` a meaning.
     if (const long flags = RawSyscall(SYS_fcntl, fd, F_GETFD); flags < 0) return flags;
-    if (const long error = session.MoveConnection(); error != 0) return error;
+    if (const long error = session.MoveConnection(block.before()); error != 0) return error;
   }
   const bool is_spare = target == session.spare().fd();
   const long r = ReplaceBy(target, dup);

@@ -386,10 +386,9 @@ void Session::ComplainOnce(int error) {
   }
 }
 
-long Session::MoveConnection() {
-  const client::SignalBlock block;
+long Session::MoveConnection(client::SignalSet mask) {
   client::Interruption interruption;
-  interruption.mask = block.before();
+  interruption.mask = mask;
   const long error = connection_.MoveFd(&interruption);
   fd_cache.Forget(connection_.fd());
   return error;

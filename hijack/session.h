@@ -99,7 +99,8 @@ class Session {
   constexpr const std::atomic<int>* own_fd_address() const { return connection_.fd_address(); }
   constexpr const std::atomic<int>* spare_fd_address() const { return spare_.fd_address(); }
   // The connection's descriptor makes way for the program, which wants its number. 0 or -errno.
-  long MoveConnection();
+  // Signals are to be blocked, as for Issue.
+  long MoveConnection(client::SignalSet mask);
   bool OwnsConnection(int fd) const { return fd >= 0 && fd == connection_.fd(); }
   SpareSocket& spare() { return spare_; }
 

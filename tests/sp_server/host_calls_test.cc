@@ -132,9 +132,10 @@ class OwnServerTest : public testing::Test {
     EXPECT_THAT(path, testing::StartsWith(std::string("\0rump/", 6)));
     return std::stoull(path.substr(6), nullptr, 16);
   }
-  // A listener of `client`'s.
-  static HostSocketEnds Listen(RawClient& client, uint16_t* port) {
+  // A listener of `client`'s; no connection of it is a direct pair if `in_stack`.
+  static HostSocketEnds Listen(RawClient& client, uint16_t* port, bool in_stack = false) {
     HostSocketEnds listener = NewSocket(client);
+    if (in_stack) KeepInStack(client, listener.object);
     EXPECT_EQ(Bind(client, listener.object, port), 0);
     EXPECT_EQ(client.CallResult(SYS_listen, {listener.object, 20}).error, 0);
     return listener;
@@ -849,11 +850,8 @@ TEST_F(HostCallsTest, ConnectionThatFailedCannotBeUsedAgain) {
 
 // What has been passed on takes none of the little room for longer than that.
 TEST_F(HostCallsTest, SmallSendBufferIsSoonWritableAgain) {
-  const HostSocketEnds listener = NewSocket(client_);
-  KeepInStack(client_, listener.object);
   uint16_t port = 0;
-  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
-  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds listener = Listen(client_, &port, /*in_stack=*/true);
   const HostSocketEnds socket = NewSocket(client_);
   ASSERT_EQ(Connect(client_, socket, port, kHostConnectNotify), 0);
   const UniqueFd accepted = Accept(listener.c);
@@ -909,11 +907,8 @@ TEST_F(HostCallsTest, JunkOnAFreshSocketIsNobodysData) {
 TEST_F(HostCallsTest, ConnectionInTheStackNeedsAByte) {
   uint16_t direct_port = 0;
   const HostSocketEnds direct_listener = Listen(client_, &direct_port);
-  const HostSocketEnds listener = NewSocket(client_);
-  KeepInStack(client_, listener.object);
   uint16_t port = 0;
-  ASSERT_EQ(Bind(client_, listener.object, &port), 0);
-  ASSERT_EQ(client_.CallResult(SYS_listen, {listener.object, 1}).error, 0);
+  const HostSocketEnds listener = Listen(client_, &port, /*in_stack=*/true);
   const HostSocketEnds direct = NewSocket(client_);
   ASSERT_EQ(Connect(client_, direct, direct_port, kHostConnectNotify), 0);
   const UniqueFd direct_accepted = Accept(direct_listener.c);
