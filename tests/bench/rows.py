@@ -222,6 +222,8 @@ def client_rows(programs):
             at_least=1.5),
         Row("calls of 8 threads, 1 CPU", "k/s", "1 thread", of_threads(8, one_cpu=True),
             higher_is_better=True, at_least=1.5),
+        Row("calls of 64 threads, 1 CPU", "k/s", "1 thread", of_threads(64, one_cpu=True),
+            higher_is_better=True),
         Row("calls of 16 threads", "k/s", "1 thread", of_threads(16), higher_is_better=True),
         Row("calls of 4 clients", "k/s", "1 client", of_clients(4), higher_is_better=True),
         Row("calls of 16 clients", "k/s", "1 client", of_clients(16), higher_is_better=True),
